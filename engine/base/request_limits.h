@@ -1,0 +1,49 @@
+#pragma once
+// The one validator of requests. The coordinator calls it, and the worker calls it again.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+
+namespace trireme {
+
+/// A request as it arrived, before defaults: what both services fill from their message.
+struct RequestFields {
+  std::string request_id;
+  bool has_text = false;
+  std::string text;
+  std::vector<int32_t> token_ids;
+  std::optional<float> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
+  std::optional<int32_t> top_k, max_tokens, min_tokens, n, logprobs, prompt_logprobs;
+  std::vector<std::string> stop;
+  std::vector<int32_t> stop_token_ids;
+  std::vector<std::pair<int32_t, float>> logit_bias;
+  size_t num_resume_states = 0;
+};
+
+/// Limits of requests; vocab_size and max_context_len are 0 where they are not known yet (a coordinator without replicas).
+struct RequestLimits {
+  int64_t max_prompt_bytes = 1 << 20;
+  int32_t max_context_len = 0;
+  int32_t vocab_size = 0;
+  int32_t max_n = 8;
+  int32_t max_logprobs = 20;
+  int32_t max_stop_strings = 4;
+  int32_t max_stop_bytes = 64;
+  int32_t max_stop_token_ids = 64;
+  int32_t max_logit_bias = 64;
+};
+
+/// What is wrong with a request: the field's path in the proto, and a sentence with got and wanted.
+struct FieldViolation {
+  std::string field;
+  std::string description;
+};
+
+/// The first violation, or nullopt. Negative, NaN and infinite numbers are refused wherever they make no sense.
+std::optional<FieldViolation> validate(const RequestFields& request, const RequestLimits& limits);
+
+}  // namespace trireme

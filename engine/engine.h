@@ -1,0 +1,78 @@
+#pragma once
+// The facade: one model on one rank of one replica. Knows token ids, not text; groups, not RPCs.
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/config.h"
+#include "engine/parallel/process_group.h"
+#include "engine/plan/byte_ledger.h"
+#include "engine/request.h"
+#include "engine/scheduler/scheduler.h"
+#include "engine/scheduler/step_plan.h"
+
+namespace trireme {
+
+struct EngineConfig {
+  std::string model_dir;         // empty with dummy weights
+  ModelConfig model;             // already read from model_dir/config.json
+  bool dummy_weights = false;    // drawn, not read: for benchmarks
+  std::string compute_dtype = "auto";  // auto, f32, bf16
+  int num_threads = 0;           // 0: all that the process may use
+  int max_num_seqs = 64;
+  int max_step_tokens = 512;
+  int max_context_len = 0;       // 0: the model's
+  int block_size = 16;
+  int64_t kv_memory_bytes = 0;   // 0: fitted to what is left
+  int local_ranks = 1;           // ranks that share this host's memory
+  bool enable_prefix_cache = true;
+};
+
+/// Progress of a step, for the watchdog: written by the engine's thread, read by any.
+struct StepProgress {
+  std::atomic<uint64_t> counter{0};   // moves with each layer and chunk
+  std::atomic<bool> running{false};   // a step is being computed
+};
+
+class Engine {
+ public:
+  /// Loads this rank's part of the model and sizes the cache. `group` is the replica's; it must outlive the engine.
+  /// Collective over `group`. Any error names file, tensor, got and wanted where there is one.
+  static absl::StatusOr<std::unique_ptr<Engine>> create(const EngineConfig& config, HostGroup& group);
+  ~Engine();
+
+  // ---- leader (rank 0), one thread ----
+  absl::Status submit(Request request);
+  bool cancel(RequestHandle handle);
+  bool has_work() const;
+  /// Schedules, broadcasts, runs and finishes one step. Appends its tokens. False when there was nothing to run.
+  absl::StatusOr<bool> step(std::vector<TokenOutput>& outputs);
+  /// Tells the followers that the leader lives (kIdle), or that all is over (kStop).
+  absl::Status broadcast_idle();
+  absl::Status broadcast_stop();
+
+  // ---- followers, one thread ----
+  /// Waits for one plan and runs it. False after kStop. DEADLINE_EXCEEDED when none came in time.
+  absl::StatusOr<bool> follow(std::chrono::milliseconds deadline);
+
+  SchedulerStats stats() const;
+  absl::Status check_integrity() const;
+  const ByteLedger& ledger() const;
+  const StepProgress& progress() const;
+  int max_context_len() const;
+  DType compute_dtype() const;
+  std::string backend_name() const;
+
+ private:
+  struct Impl;
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace trireme

@@ -1,0 +1,70 @@
+#pragma once
+// Who holds what: a pure function from inventory and model to a layout.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace trireme {
+
+/// The shape of a model as far as the plan needs it.
+struct ModelShape {
+  std::string name;
+  int hidden_size = 0;
+  int intermediate_size = 0;
+  int num_layers = 0;
+  int num_heads = 0;
+  int num_kv_heads = 0;
+  int head_dim = 0;
+  int vocab_size = 0;
+  bool tie_word_embeddings = false;
+  int weight_dtype_bytes = 4;
+  int kv_dtype_bytes = 4;
+};
+
+struct RankInventory {
+  std::string host;
+  std::string device;
+  int64_t memory_bytes = 0;  // what this rank may use
+};
+
+/// The part of one tensor-parallel rank. Query heads [head_begin, head_end); the KV heads they read, in order; where
+/// there are fewer KV heads than ranks each is repeated on tp_size / num_kv_heads of them.
+struct HeadGroup {
+  int head_begin = 0, head_end = 0;
+  int kv_head_begin = 0, kv_head_end = 0;
+};
+
+struct TensorParallelLayout {
+  int tp_size = 1;
+  std::vector<HeadGroup> heads;      // by tp_rank
+  int intermediate_per_rank = 0;
+  int vocab_per_rank = 0;            // ceil(vocab / tp) rounded up to a multiple of 16; the last ranks hold padding
+};
+
+struct ShardPlan {
+  int tp_size = 1;
+  std::vector<std::vector<int>> replicas;  // world ranks, leader first
+  std::vector<int> unused_ranks;
+};
+
+/// FAILED_PRECONDITION with the reason where `tp_size` cannot divide the model.
+absl::StatusOr<TensorParallelLayout> layout_tensor_parallel(const ModelShape& model, int tp_size);
+
+/// Bytes one rank holds.
+struct RankBytes {
+  int64_t weights = 0;
+  int64_t kv_per_token = 0;
+  int64_t activations = 0;
+};
+RankBytes rank_bytes(const ModelShape& model, const TensorParallelLayout& layout, int tp_rank, int max_step_tokens);
+
+/// `wanted_tp_size` 0 chooses: the smallest size that fits the memory and divides the model. Ranks of one replica are
+/// consecutive and on one host where possible. FAILED_PRECONDITION with the reason: does not divide, does not fit, more
+/// ranks than can be used evenly.
+absl::StatusOr<ShardPlan> plan_shards(const ModelShape& model, const std::vector<RankInventory>& ranks,
+                                      int wanted_tp_size);
+
+}  // namespace trireme

@@ -1,0 +1,50 @@
+#pragma once
+// What a client asked for, as the engine sees it: token ids and numbers, no text, no RPC.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace trireme {
+
+/// Everything is resolved here: defaults of generation_config.json are already in.
+struct SamplingParams {
+  float temperature = 0;  // 0: greedy
+  int32_t top_k = 0;      // 0: off
+  float top_p = 1;        // 1: off
+  float min_p = 0;        // 0: off
+  uint64_t seed = 0;
+};
+
+struct StoppingParams {
+  int32_t max_tokens = 16;
+  int32_t min_tokens = 0;
+  bool ignore_eos = false;
+  std::vector<int32_t> stop_token_ids;  // end-of-sequence ids of the model included, unless ignore_eos
+};
+
+/// Names an engine-side request; unique for the life of an Engine.
+using RequestHandle = uint64_t;
+
+struct Request {
+  RequestHandle handle = 0;
+  std::vector<int32_t> prompt;  // at least one id, all inside the vocabulary
+  SamplingParams sampling;
+  StoppingParams stopping;
+  int32_t priority = 0;  // lower first
+};
+
+enum class FinishReason : uint8_t { none, length, stop, cancelled, numerical_error };
+
+/// One token of one request.
+struct TokenOutput {
+  RequestHandle handle = 0;
+  int32_t token_id = 0;
+  float logprob = 0;
+  FinishReason finish = FinishReason::none;  // set on the last one
+  bool has_token = true;                     // false when a request ends without a further token (cancelled)
+  int32_t num_cached_tokens = 0;             // prompt tokens that were not computed; on the first output
+};
+
+}  // namespace trireme
