@@ -16,14 +16,14 @@ struct RopeScaling {
   enum class Kind { none, linear, dynamic, llama3, yarn };
   Kind kind = Kind::none;
   double factor = 1;
-  double low_freq_factor = 1;    // llama3
-  double high_freq_factor = 4;   // llama3
+  double low_freq_factor = 1;   // llama3
+  double high_freq_factor = 4;  // llama3
   int original_max_position = 0;
-  double beta_fast = 32;         // yarn
-  double beta_slow = 1;          // yarn
+  double beta_fast = 32;                   // yarn
+  double beta_slow = 1;                    // yarn
   std::optional<double> attention_factor;  // yarn
   double mscale = 0, mscale_all_dim = 0;   // yarn
-  bool truncate = true;          // yarn
+  bool truncate = true;                    // yarn
 };
 
 /// A decoder-only transformer. Names are those of Hugging Face.
@@ -41,18 +41,19 @@ struct ModelConfig {
   double rope_theta = 10000;
   RopeScaling rope_scaling;
   bool tie_word_embeddings = false;
-  bool attention_bias = false;   // on q, k, v (Qwen2 always; Llama when attention_bias)
+  bool attention_bias = false;  // on q, k, v (Qwen2 always; Llama when attention_bias)
   bool attention_out_bias = false;
   bool mlp_bias = false;
-  bool qk_norm = false;          // Qwen3
-  int sliding_window = 0;        // 0: none
-  int sliding_window_from_layer = 0;  // Qwen2: max_window_layers; layers from here on slide
+  bool qk_norm = false;                 // Qwen3
+  int sliding_window = 0;               // 0: none
+  int sliding_window_from_layer = 0;    // Qwen2: max_window_layers; layers from here on slide
   DType checkpoint_dtype = DType::f32;  // torch_dtype; the tensors' own dtypes decide in the end
   std::vector<int> eos_token_ids;
   int bos_token_id = -1;
-  std::string hash;              // FNV-1a of the file's bytes, hex; replicas of one model must agree
+  std::string hash;  // FNV-1a of the file's bytes, hex; replicas of one model must agree
 
-  /// Inverse frequencies f32 [head_dim / 2], and the factor on cos and sin. `max_context_len` matters to dynamic only.
+  /// Inverse frequencies f32 [head_dim / 2], and the factor on cos and sin. `max_context_len` matters to
+  /// dynamic only.
   std::vector<float> inverse_frequencies(int max_context_len, float* attention_factor) const;
 };
 
@@ -64,7 +65,8 @@ struct GenerationDefaults {
   std::vector<int> eos_token_ids;
 };
 
-/// INVALID_ARGUMENT / NOT_FOUND naming the file, the field, got and wanted. An unknown architecture lists the known ones.
+/// INVALID_ARGUMENT / NOT_FOUND naming the file, the field, got and wanted. An unknown architecture lists the
+/// known ones.
 absl::StatusOr<ModelConfig> load_model_config(const std::string& path);
 absl::StatusOr<ModelConfig> parse_model_config(const std::string& json, const std::string& where);
 /// A missing file gives defaults.

@@ -20,30 +20,30 @@
 namespace trireme {
 
 struct EngineConfig {
-  std::string model_dir;         // empty with dummy weights
-  ModelConfig model;             // already read from model_dir/config.json
-  bool dummy_weights = false;    // drawn, not read: for benchmarks
+  std::string model_dir;               // empty with dummy weights
+  ModelConfig model;                   // already read from model_dir/config.json
+  bool dummy_weights = false;          // drawn, not read: for benchmarks
   std::string compute_dtype = "auto";  // auto, f32, bf16
-  int num_threads = 0;           // 0: all that the process may use
+  int num_threads = 0;                 // 0: all that the process may use
   int max_num_seqs = 64;
   int max_step_tokens = 512;
-  int max_context_len = 0;       // 0: the model's
+  int max_context_len = 0;  // 0: the model's
   int block_size = 16;
-  int64_t kv_memory_bytes = 0;   // 0: fitted to what is left
-  int local_ranks = 1;           // ranks that share this host's memory
+  int64_t kv_memory_bytes = 0;  // 0: fitted to what is left
+  int local_ranks = 1;          // ranks that share this host's memory
   bool enable_prefix_cache = true;
 };
 
 /// Progress of a step, for the watchdog: written by the engine's thread, read by any.
 struct StepProgress {
-  std::atomic<uint64_t> counter{0};   // moves with each layer and chunk
-  std::atomic<bool> running{false};   // a step is being computed
+  std::atomic<uint64_t> counter{0};  // moves with each layer and chunk
+  std::atomic<bool> running{false};  // a step is being computed
 };
 
 class Engine {
  public:
-  /// Loads this rank's part of the model and sizes the cache. `group` is the replica's; it must outlive the engine.
-  /// Collective over `group`. Any error names file, tensor, got and wanted where there is one.
+  /// Loads this rank's part of the model and sizes the cache. `group` is the replica's; it must outlive the
+  /// engine. Collective over `group`. Any error names file, tensor, got and wanted where there is one.
   static absl::StatusOr<std::unique_ptr<Engine>> create(const EngineConfig& config, HostGroup& group);
   ~Engine();
 
@@ -51,7 +51,8 @@ class Engine {
   absl::Status submit(Request request);
   bool cancel(RequestHandle handle);
   bool has_work() const;
-  /// Schedules, broadcasts, runs and finishes one step. Appends its tokens. False when there was nothing to run.
+  /// Schedules, broadcasts, runs and finishes one step. Appends its tokens. False when there was nothing to
+  /// run.
   absl::StatusOr<bool> step(std::vector<TokenOutput>& outputs);
   /// Tells the followers that the leader lives (kIdle), or that all is over (kStop).
   absl::Status broadcast_idle();

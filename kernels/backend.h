@@ -1,8 +1,8 @@
 #pragma once
 // The interface of a device. Everything above kernels/ computes through it and never sees which device it is.
-// Public operations check shapes and dtypes, once for all devices, and abort on a mismatch (a programmer's error);
-// the private do_* methods are the device's own. All operations are enqueued in order on the backend's one stream;
-// on the CPU they are complete on return. One thread uses a backend at a time.
+// Public operations check shapes and dtypes, once for all devices, and abort on a mismatch (a programmer's
+// error); the private do_* methods are the device's own. All operations are enqueued in order on the
+// backend's one stream; on the CPU they are complete on return. One thread uses a backend at a time.
 
 #include <cstddef>
 #include <cstdint>
@@ -41,9 +41,9 @@ class WeightBuilder {
  public:
   virtual ~WeightBuilder() = default;
   /// Writes elements [row, row + num_rows) x [col, col + num_cols) of the matrix from host memory.
-  /// `source` is row-major with `source_stride` elements between rows, of `source_dtype` (f32, f16, bf16), converted to
-  /// the weight's dtype with round-to-nearest-even. Any number of threads may call it for disjoint elements.
-  /// Elements never written are zero.
+  /// `source` is row-major with `source_stride` elements between rows, of `source_dtype` (f32, f16, bf16),
+  /// converted to the weight's dtype with round-to-nearest-even. Any number of threads may call it for
+  /// disjoint elements. Elements never written are zero.
   virtual void write(int64_t row, int64_t num_rows, int64_t col, int64_t num_cols, const void* source,
                      int64_t source_stride, DType source_dtype) = 0;
   /// Call once, after every write has returned.
@@ -76,22 +76,24 @@ class KvCache {
 /// A ragged batch: sequence s owns the query rows [cu_query_lens[s], cu_query_lens[s + 1]).
 /// All tensors i32 in the backend's memory, one row each unless said otherwise.
 struct RaggedBatch {
-  Tensor positions;      // [num_tokens]: position of each query token in its sequence
-  Tensor slots;          // [num_tokens]: block_id * block_size + offset where its K and V go; -1 stores nothing
+  Tensor positions;  // [num_tokens]: position of each query token in its sequence
+  Tensor slots;      // [num_tokens]: block_id * block_size + offset where its K and V go; -1 stores nothing
   Tensor cu_query_lens;  // [num_seqs + 1], starts at 0, ends at num_tokens
   Tensor context_lens;   // [num_seqs]: tokens attended over, this step's included
-  Tensor block_tables;   // [num_seqs, max_blocks_per_seq]: block ids in sequence order; unused entries are ignored
+  Tensor block_tables;   // [num_seqs, max_blocks_per_seq]: block ids in sequence order; unused entries are
+                         // ignored
   int64_t num_tokens = 0;
   int64_t num_seqs = 0;
-  int64_t max_query_len = 0;    // host copies, for the choice of kernels
+  int64_t max_query_len = 0;  // host copies, for the choice of kernels
   int64_t max_context_len = 0;
 };
 
-/// What rotary embedding needs; pairs element i with i + rotary_dim / 2 ("half-split", the Hugging Face layout).
+/// What rotary embedding needs; pairs element i with i + rotary_dim / 2 ("half-split", the Hugging Face
+/// layout).
 struct RopeSpec {
-  Tensor inverse_frequencies;    // f32 [rotary_dim / 2]
-  float attention_factor = 1;    // multiplies cos and sin (YaRN)
-  int rotary_dim = 0;            // at most head_dim, even
+  Tensor inverse_frequencies;  // f32 [rotary_dim / 2]
+  float attention_factor = 1;  // multiplies cos and sin (YaRN)
+  int rotary_dim = 0;          // at most head_dim, even
 };
 
 /// Normalization of each head of q and k before rotation (Qwen3). Empty tensors: none.
@@ -119,60 +121,67 @@ class Backend {
   /// OK, or UNIMPLEMENTED saying what this device cannot do for weights of this dtype.
   virtual absl::Status check_compute_dtype(DType dtype) const = 0;
 
-  // ---- memory -----------------------------------------------------------------------------------------------------
+  // ---- memory
+  // -----------------------------------------------------------------------------------------------------
   /// 64-byte aligned, zeroed memory of the device. RESOURCE_EXHAUSTED with wanted and available bytes.
   virtual absl::StatusOr<Buffer> allocate(size_t bytes) = 0;
   virtual void copy_to_device(void* destination, const void* source, size_t bytes) = 0;
   virtual void copy_to_host(void* destination, const void* source, size_t bytes) = 0;
   /// Waits until everything enqueued so far has finished.
   virtual void synchronize() = 0;
-  /// Bytes that an allocation could still get: the host's MemAvailable or cgroup limit, or the device's free memory.
+  /// Bytes that an allocation could still get: the host's MemAvailable or cgroup limit, or the device's free
+  /// memory.
   virtual int64_t available_memory_bytes() const = 0;
 
-  // ---- weights and cache --------------------------------------------------------------------------------------------
+  // ---- weights and cache
+  // --------------------------------------------------------------------------------------------
   /// A builder for a [out_features, in_features] weight held as `dtype`.
-  virtual absl::StatusOr<std::unique_ptr<WeightBuilder>> prepare_weight(int64_t out_features, int64_t in_features,
-                                                                        DType dtype) = 0;
+  virtual absl::StatusOr<std::unique_ptr<WeightBuilder>> prepare_weight(int64_t out_features,
+                                                                        int64_t in_features, DType dtype) = 0;
   virtual size_t kv_block_bytes(const KvCacheSpec& spec) const = 0;
-  virtual absl::StatusOr<std::unique_ptr<KvCache>> create_kv_cache(const KvCacheSpec& spec, int64_t num_blocks) = 0;
-  /// Bytes of scratch the operations of one step of at most these sizes need beside their arguments; reserved now, so
-  /// that a step allocates nothing.
+  virtual absl::StatusOr<std::unique_ptr<KvCache>> create_kv_cache(const KvCacheSpec& spec,
+                                                                   int64_t num_blocks) = 0;
+  /// Bytes of scratch the operations of one step of at most these sizes need beside their arguments; reserved
+  /// now, so that a step allocates nothing.
   virtual absl::Status reserve_workspace(int64_t max_tokens, int64_t max_seqs, int64_t max_features,
                                          int64_t vocab_size) = 0;
 
-  // ---- operations; x, out: [num_tokens, features] of activation_dtype(), sums in f32 ----------------------------------
+  // ---- operations; x, out: [num_tokens, features] of activation_dtype(), sums in f32
+  // ----------------------------------
   /// out[t, :] = row (ids[t] - first_row) of table; zeros where that row is not in [0, table.out_features()).
   /// ids: i32 [num_tokens].
   void embedding(const Tensor& ids, const Weight& table, int64_t first_row, const Tensor& out);
-  /// out = x · weight^T, plus bias where given. x: [num_tokens, in_features]; bias: f32 [out_features] or empty.
-  /// A row's result does not depend on the other rows.
+  /// out = x · weight^T, plus bias where given. x: [num_tokens, in_features]; bias: f32 [out_features] or
+  /// empty. A row's result does not depend on the other rows.
   void matmul(const Tensor& x, const Weight& weight, const Tensor& bias, const Tensor& out);
   /// out = x * rsqrt(mean(x^2) + eps) * weight, each row on its own. weight: f32 [features]. out may alias x.
   /// Source: arXiv:1910.07467.
   void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& out);
   /// residual += x, then out = rms_norm(residual). out may alias x.
-  void add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight, float eps, const Tensor& out);
+  void add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight, float eps,
+                    const Tensor& out);
   /// x += y.
   void add(const Tensor& x, const Tensor& y);
   /// out[:, i] = silu(gate_up[:, i]) * gate_up[:, features + i]. gate_up: [num_tokens, 2 * features].
   void silu_mul(const Tensor& gate_up, const Tensor& out);
-  /// Normalizes (where asked) and rotates q and k, then stores k and v at their slots of `layer`. q is changed in
-  /// place; k and v may be. q: [num_tokens, num_heads * head_dim]; k, v: [num_tokens, num_kv_heads * head_dim].
-  /// Source: arXiv:2104.09864.
+  /// Normalizes (where asked) and rotates q and k, then stores k and v at their slots of `layer`. q is
+  /// changed in place; k and v may be. q: [num_tokens, num_heads * head_dim]; k, v: [num_tokens, num_kv_heads
+  /// * head_dim]. Source: arXiv:2104.09864.
   void rope_and_store_kv(const Tensor& q, const Tensor& k, const Tensor& v, const RaggedBatch& batch,
                          const RopeSpec& rope, const QkNormSpec& norm, KvCache& cache, int layer);
-  /// Causal grouped-query attention of q over the cache. q, out: [num_tokens, num_heads * head_dim]; query head h reads
-  /// KV head h / (num_heads / num_kv_heads). A row's bits do not depend on chunking or on the rest of the batch.
-  /// Source: arXiv:2309.06180 (paged), arXiv:2205.14135 (online softmax).
-  void attention(const Tensor& q, const KvCache& cache, int layer, const RaggedBatch& batch, const AttentionSpec& spec,
-                 const Tensor& out);
+  /// Causal grouped-query attention of q over the cache. q, out: [num_tokens, num_heads * head_dim]; query
+  /// head h reads KV head h / (num_heads / num_kv_heads). A row's bits do not depend on chunking or on the
+  /// rest of the batch. Source: arXiv:2309.06180 (paged), arXiv:2205.14135 (online softmax).
+  void attention(const Tensor& q, const KvCache& cache, int layer, const RaggedBatch& batch,
+                 const AttentionSpec& spec, const Tensor& out);
   /// out[i, :] = x[row_ids[i], :]. row_ids: i32 [out.rows].
   void gather_rows(const Tensor& x, const Tensor& row_ids, const Tensor& out);
-  /// Draws a token for each row of logits. logits: f32 [num_rows, >= vocab_size] (columns beyond are padding and never
-  /// drawn); rows: host memory, num_rows entries; ids: i32 [num_rows]; logprobs: f32 [num_rows], the natural log of the
-  /// softmax of the unmodified logits at the drawn token. A row whose logits hold a NaN gives id -1.
-  /// temperature, then top-k, top-p, min-p on the same softmax, then one uniform of Philox4x32-10 (key: seed; counter:
-  /// sample_index, output_index, 0, 0) inverts the cumulative distribution in order of token id.
+  /// Draws a token for each row of logits. logits: f32 [num_rows, >= vocab_size] (columns beyond are padding
+  /// and never drawn); rows: host memory, num_rows entries; ids: i32 [num_rows]; logprobs: f32 [num_rows],
+  /// the natural log of the softmax of the unmodified logits at the drawn token. A row whose logits hold a
+  /// NaN gives id -1. temperature, then top-k, top-p, min-p on the same softmax, then one uniform of
+  /// Philox4x32-10 (key: seed; counter: sample_index, output_index, 0, 0) inverts the cumulative distribution
+  /// in order of token id.
   void sample(const Tensor& logits, int64_t vocab_size, const SamplingRow* rows, const Tensor& ids,
               const Tensor& logprobs);
 
@@ -184,8 +193,9 @@ class Backend {
                                const Tensor& out) = 0;
   virtual void do_add(const Tensor& x, const Tensor& y) = 0;
   virtual void do_silu_mul(const Tensor& gate_up, const Tensor& out) = 0;
-  virtual void do_rope_and_store_kv(const Tensor& q, const Tensor& k, const Tensor& v, const RaggedBatch& batch,
-                                    const RopeSpec& rope, const QkNormSpec& norm, KvCache& cache, int layer) = 0;
+  virtual void do_rope_and_store_kv(const Tensor& q, const Tensor& k, const Tensor& v,
+                                    const RaggedBatch& batch, const RopeSpec& rope, const QkNormSpec& norm,
+                                    KvCache& cache, int layer) = 0;
   virtual void do_attention(const Tensor& q, const KvCache& cache, int layer, const RaggedBatch& batch,
                             const AttentionSpec& spec, const Tensor& out) = 0;
   virtual void do_gather_rows(const Tensor& x, const Tensor& row_ids, const Tensor& out) = 0;

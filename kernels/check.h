@@ -24,13 +24,13 @@ std::string describe_check(const char* expression, const A& a, const B& b) {
 
 #define TRIREME_CHECK(condition) \
   ((condition) ? (void)0 : ::trireme::check_failed(__FILE__, __LINE__, #condition))
-#define TRIREME_CHECK_OP(a, op, b)                                                                     \
-  do {                                                                                                 \
-    const auto& check_a = (a);                                                                         \
-    const auto& check_b = (b);                                                                         \
-    if (!(check_a op check_b))                                                                         \
-      ::trireme::check_failed(__FILE__, __LINE__,                                                      \
-                              ::trireme::describe_check(#a " " #op " " #b, check_a, check_b));         \
+#define TRIREME_CHECK_OP(a, op, b)                                                             \
+  do {                                                                                         \
+    const auto& check_a = (a);                                                                 \
+    const auto& check_b = (b);                                                                 \
+    if (!(check_a op check_b))                                                                 \
+      ::trireme::check_failed(__FILE__, __LINE__,                                              \
+                              ::trireme::describe_check(#a " " #op " " #b, check_a, check_b)); \
   } while (false)
 #define CHECK_EQ(a, b) TRIREME_CHECK_OP(a, ==, b)
 #define CHECK_NE(a, b) TRIREME_CHECK_OP(a, !=, b)

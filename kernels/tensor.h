@@ -12,7 +12,8 @@
 namespace trireme {
 
 /// A matrix of `rows` x `cols` elements in a backend's memory; a vector has one row.
-/// The elements of a row are contiguous, rows are `row_stride` elements apart, so a slice of columns is a Tensor too.
+/// The elements of a row are contiguous, rows are `row_stride` elements apart, so a slice of columns is a
+/// Tensor too.
 struct Tensor {
   void* data = nullptr;
   DType dtype = DType::f32;
@@ -34,14 +35,15 @@ struct Tensor {
   Tensor slice_cols(int64_t begin, int64_t count) const {
     CHECK_GE(begin, 0);
     CHECK_LE(begin + count, cols);
-    return {static_cast<char*>(data) + static_cast<size_t>(begin) * dtype_bytes(dtype), dtype, rows, count, row_stride};
+    return {static_cast<char*>(data) + static_cast<size_t>(begin) * dtype_bytes(dtype), dtype, rows, count,
+            row_stride};
   }
   /// Rows [begin, begin + count).
   Tensor slice_rows(int64_t begin, int64_t count) const {
     CHECK_GE(begin, 0);
     CHECK_LE(begin + count, rows);
-    return {static_cast<char*>(data) + static_cast<size_t>(begin * row_stride) * dtype_bytes(dtype), dtype, count, cols,
-            row_stride};
+    return {static_cast<char*>(data) + static_cast<size_t>(begin * row_stride) * dtype_bytes(dtype), dtype,
+            count, cols, row_stride};
   }
   /// Only for memory the host can read. Does not check the dtype against T.
   template <typename T>

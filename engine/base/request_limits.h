@@ -24,7 +24,8 @@ struct RequestFields {
   size_t num_resume_states = 0;
 };
 
-/// Limits of requests; vocab_size and max_context_len are 0 where they are not known yet (a coordinator without replicas).
+/// Limits of requests; vocab_size and max_context_len are 0 where they are not known yet (a coordinator
+/// without replicas).
 struct RequestLimits {
   int64_t max_prompt_bytes = 1 << 20;
   int32_t max_context_len = 0;
@@ -43,7 +44,8 @@ struct FieldViolation {
   std::string description;
 };
 
-/// The first violation, or nullopt. Negative, NaN and infinite numbers are refused wherever they make no sense.
+/// The first violation, or nullopt. Negative, NaN and infinite numbers are refused wherever they make no
+/// sense.
 std::optional<FieldViolation> validate(const RequestFields& request, const RequestLimits& limits);
 
 }  // namespace trireme

@@ -1,6 +1,6 @@
 #pragma once
-// Ranks that work together. HostGroup: messages between processes, on host memory. ProcessGroup: sums and gathers of
-// tensors inside a step. MPI is only in mpi_group.cc, NCCL only in nccl_group.cc.
+// Ranks that work together. HostGroup: messages between processes, on host memory. ProcessGroup: sums and
+// gathers of tensors inside a step. MPI is only in mpi_group.cc, NCCL only in nccl_group.cc.
 
 #include <chrono>
 #include <cstdint>
@@ -14,16 +14,19 @@
 
 namespace trireme {
 
-/// Processes that exchange small messages: plans, inventories, ids. One thread calls it (the one that created it).
-/// Every wait has a deadline and gives DEADLINE_EXCEEDED naming the group, the rank and what was waited for.
+/// Processes that exchange small messages: plans, inventories, ids. One thread calls it (the one that created
+/// it). Every wait has a deadline and gives DEADLINE_EXCEEDED naming the group, the rank and what was waited
+/// for.
 class HostGroup {
  public:
   virtual ~HostGroup() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
 
-  /// `words` of `root` reach every rank. An idle receiver sleeps: it polls, then waits in steps of 50 us to 1 ms.
-  virtual absl::Status broadcast(std::vector<int32_t>& words, int root, std::chrono::milliseconds deadline) = 0;
+  /// `words` of `root` reach every rank. An idle receiver sleeps: it polls, then waits in steps of 50 us to 1
+  /// ms.
+  virtual absl::Status broadcast(std::vector<int32_t>& words, int root,
+                                 std::chrono::milliseconds deadline) = 0;
   /// Bytes of every rank, by rank, on the root; empty elsewhere.
   virtual absl::StatusOr<std::vector<std::string>> gather(const std::string& bytes, int root,
                                                           std::chrono::milliseconds deadline) = 0;
@@ -33,7 +36,8 @@ class HostGroup {
 };
 
 /// The collectives of a step. Enqueued on the backend's stream; over MPI they are complete on return.
-/// Programmer's errors (sizes that differ) abort; a dead peer ends the process, by the watchdog if nothing else.
+/// Programmer's errors (sizes that differ) abort; a dead peer ends the process, by the watchdog if nothing
+/// else.
 class ProcessGroup {
  public:
   virtual ~ProcessGroup() = default;
@@ -42,17 +46,19 @@ class ProcessGroup {
   /// "single", "mpi", "nccl".
   virtual std::string name() const = 0;
 
-  /// tensor = sum over the ranks, the same bits on each, summed in one fixed order whatever its size. Contiguous, f32.
+  /// tensor = sum over the ranks, the same bits on each, summed in one fixed order whatever its size.
+  /// Contiguous, f32.
   virtual void all_reduce_sum(const Tensor& tensor) = 0;
-  /// Columns of all ranks side by side, on rank 0 only. part: [rows, cols]; whole: [rows, size * cols] (ignored on the
-  /// other ranks). f32.
+  /// Columns of all ranks side by side, on rank 0 only. part: [rows, cols]; whole: [rows, size * cols]
+  /// (ignored on the other ranks). f32.
   virtual void gather_cols(const Tensor& part, const Tensor& whole) = 0;
   /// Contiguous bytes of rank 0 on every rank.
   virtual void broadcast(const Tensor& tensor) = 0;
 };
 
-/// This process's world, under mpirun or alone. Starts MPI where the build has it and the process was launched by it.
-/// The returned group ends MPI with its destruction, so it must outlive every group split from it.
+/// This process's world, under mpirun or alone. Starts MPI where the build has it and the process was
+/// launched by it. The returned group ends MPI with its destruction, so it must outlive every group split
+/// from it.
 absl::StatusOr<std::unique_ptr<HostGroup>> create_world(int* argc, char*** argv);
 /// A world of one.
 std::unique_ptr<HostGroup> create_single_host_group();

@@ -1,5 +1,6 @@
 #pragma once
-// Bytes per rank by kind: predicted before loading, measured after. The planner and the load use this same arithmetic.
+// Bytes per rank by kind: predicted before loading, measured after. The planner and the load use this same
+// arithmetic.
 
 #include <cstdint>
 #include <string>

@@ -30,8 +30,8 @@ struct RankInventory {
   int64_t memory_bytes = 0;  // what this rank may use
 };
 
-/// The part of one tensor-parallel rank. Query heads [head_begin, head_end); the KV heads they read, in order; where
-/// there are fewer KV heads than ranks each is repeated on tp_size / num_kv_heads of them.
+/// The part of one tensor-parallel rank. Query heads [head_begin, head_end); the KV heads they read, in
+/// order; where there are fewer KV heads than ranks each is repeated on tp_size / num_kv_heads of them.
 struct HeadGroup {
   int head_begin = 0, head_end = 0;
   int kv_head_begin = 0, kv_head_end = 0;
@@ -39,9 +39,9 @@ struct HeadGroup {
 
 struct TensorParallelLayout {
   int tp_size = 1;
-  std::vector<HeadGroup> heads;      // by tp_rank
+  std::vector<HeadGroup> heads;  // by tp_rank
   int intermediate_per_rank = 0;
-  int vocab_per_rank = 0;            // ceil(vocab / tp) rounded up to a multiple of 16; the last ranks hold padding
+  int vocab_per_rank = 0;  // ceil(vocab / tp) rounded up to a multiple of 16; the last ranks hold padding
 };
 
 struct ShardPlan {
@@ -59,11 +59,12 @@ struct RankBytes {
   int64_t kv_per_token = 0;
   int64_t activations = 0;
 };
-RankBytes rank_bytes(const ModelShape& model, const TensorParallelLayout& layout, int tp_rank, int max_step_tokens);
+RankBytes rank_bytes(const ModelShape& model, const TensorParallelLayout& layout, int tp_rank,
+                     int max_step_tokens);
 
-/// `wanted_tp_size` 0 chooses: the smallest size that fits the memory and divides the model. Ranks of one replica are
-/// consecutive and on one host where possible. FAILED_PRECONDITION with the reason: does not divide, does not fit, more
-/// ranks than can be used evenly.
+/// `wanted_tp_size` 0 chooses: the smallest size that fits the memory and divides the model. Ranks of one
+/// replica are consecutive and on one host where possible. FAILED_PRECONDITION with the reason: does not
+/// divide, does not fit, more ranks than can be used evenly.
 absl::StatusOr<ShardPlan> plan_shards(const ModelShape& model, const std::vector<RankInventory>& ranks,
                                       int wanted_tp_size);
 

@@ -41,28 +41,29 @@ class Scheduler {
   explicit Scheduler(const SchedulerConfig& config);
   ~Scheduler();
 
-  /// Queues a request. INVALID_ARGUMENT / RESOURCE_EXHAUSTED when it could never run (its prompt and max_tokens exceed
-  /// the context or the whole cache); what, got and wanted are named.
+  /// Queues a request. INVALID_ARGUMENT / RESOURCE_EXHAUSTED when it could never run (its prompt and
+  /// max_tokens exceed the context or the whole cache); what, got and wanted are named.
   absl::Status add(Request request);
-  /// Frees everything a request holds, whatever its state; an output with FinishReason::cancelled follows from the next
-  /// finish_step() (or take_finished()). Unknown or finished handles change nothing. Returns whether one was found.
+  /// Frees everything a request holds, whatever its state; an output with FinishReason::cancelled follows
+  /// from the next finish_step() (or take_finished()). Unknown or finished handles change nothing. Returns
+  /// whether one was found.
   bool cancel(RequestHandle handle);
   bool has_work() const;
 
-  /// Writes the next step into `plan`; false when there is nothing to run. Every call that returned true is followed by
-  /// one finish_step() before the next call.
+  /// Writes the next step into `plan`; false when there is nothing to run. Every call that returned true is
+  /// followed by one finish_step() before the next call.
   bool schedule(StepPlan& plan);
-  /// Takes what the step sampled: one id and logprob per sampled sequence, in the plan's order (id -1: the logits held a
-  /// NaN; that request alone ends with numerical_error). Appends one TokenOutput per token to `outputs`, and frees what
-  /// finished.
+  /// Takes what the step sampled: one id and logprob per sampled sequence, in the plan's order (id -1: the
+  /// logits held a NaN; that request alone ends with numerical_error). Appends one TokenOutput per token to
+  /// `outputs`, and frees what finished.
   void finish_step(const StepPlan& plan, const int32_t* token_ids, const float* logprobs,
                    std::vector<TokenOutput>& outputs);
   /// Outputs of requests that were cancelled outside a step.
   void take_finished(std::vector<TokenOutput>& outputs);
 
   SchedulerStats stats() const;
-  /// free + used = total, reference counts match the tables, no block of a finished request is left; INTERNAL saying
-  /// which is wrong.
+  /// free + used = total, reference counts match the tables, no block of a finished request is left; INTERNAL
+  /// saying which is wrong.
   absl::Status check_integrity() const;
 
  private:

@@ -18,14 +18,15 @@ struct StepPlan {
   uint64_t step = 0;  // counts from 1; equal on all ranks
 
   // Per sequence, in the order of the batch. A sequence with several query tokens is a prefill chunk.
-  std::vector<int32_t> slots;           // engine slot of the sequence, [0, max_num_seqs); -1: padding
-  std::vector<int32_t> query_lens;      // new tokens this step, >= 1
-  std::vector<int32_t> context_lens;    // tokens attended over, this step's included
-  std::vector<int32_t> num_blocks;      // length of its block table
-  std::vector<int32_t> block_tables;    // all tables one after the other
-  std::vector<int32_t> token_ids;       // all query tokens one after the other; kLastToken allowed
-  std::vector<int32_t> sample;          // 1: the last query token's logits are sampled; 0: chunk of an unfinished prompt
-  std::vector<SamplingRow> sampling;    // one per sequence with sample == 1, in order
+  std::vector<int32_t> slots;         // engine slot of the sequence, [0, max_num_seqs); -1: padding
+  std::vector<int32_t> query_lens;    // new tokens this step, >= 1
+  std::vector<int32_t> context_lens;  // tokens attended over, this step's included
+  std::vector<int32_t> num_blocks;    // length of its block table
+  std::vector<int32_t> block_tables;  // all tables one after the other
+  std::vector<int32_t> token_ids;     // all query tokens one after the other; kLastToken allowed
+  std::vector<int32_t>
+      sample;  // 1: the last query token's logits are sampled; 0: chunk of an unfinished prompt
+  std::vector<SamplingRow> sampling;  // one per sequence with sample == 1, in order
 
   int32_t num_seqs() const { return static_cast<int32_t>(slots.size()); }
   int32_t num_tokens() const { return static_cast<int32_t>(token_ids.size()); }
@@ -42,8 +43,8 @@ struct StepPlanLimits {
   int32_t vocab_size = 0;
 };
 
-/// Little-endian int32 words: magic, version, kind, step, counts, then the arrays. `out` is reused, not reallocated
-/// when large enough.
+/// Little-endian int32 words: magic, version, kind, step, counts, then the arrays. `out` is reused, not
+/// reallocated when large enough.
 void pack(const StepPlan& plan, std::vector<int32_t>& out);
 /// INVALID_ARGUMENT naming the field, what it was and what was wanted. Never reads past `words`.
 absl::Status unpack(const int32_t* words, size_t num_words, const StepPlanLimits& limits, StepPlan& plan);
