@@ -47,20 +47,25 @@ struct TensorParallelLayout {
 struct ShardPlan {
   int tp_size = 1;
   std::vector<std::vector<int>> replicas;  // world ranks, leader first
-  std::vector<int> unused_ranks;
 };
 
 /// FAILED_PRECONDITION with the reason where `tp_size` cannot divide the model.
 absl::StatusOr<TensorParallelLayout> layout_tensor_parallel(const ModelShape& model, int tp_size);
 
+/// f32 elements the activations of one step take on one rank: residual stream and its normalized copy, merged
+/// QKV, attention output, gate and up, their product, and for each sampled sequence one hidden row and its
+/// logits (the leader also holds the logits of all ranks). The runner's workspace is exactly this large.
+int64_t activation_elements(const ModelShape& model, const TensorParallelLayout& layout, int tp_rank,
+                            int64_t max_step_tokens, int64_t max_num_seqs);
+
 /// Bytes one rank holds.
 struct RankBytes {
-  int64_t weights = 0;
-  int64_t kv_per_token = 0;
+  int64_t weights = 0;       // matrices in the compute dtype, norms in f32
+  int64_t kv_per_token = 0;  // all layers
   int64_t activations = 0;
 };
 RankBytes rank_bytes(const ModelShape& model, const TensorParallelLayout& layout, int tp_rank,
-                     int max_step_tokens);
+                     int64_t max_step_tokens, int64_t max_num_seqs);
 
 /// `wanted_tp_size` 0 chooses: the smallest size that fits the memory and divides the model. Ranks of one
 /// replica are consecutive and on one host where possible. FAILED_PRECONDITION with the reason: does not
