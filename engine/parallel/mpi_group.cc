@@ -1,0 +1,299 @@
+// Groups over MPI. The only file that includes mpi.h; it also starts and ends MPI.
+// Sums are made in a tree fixed by the ranks, not by MPI_Allreduce, whose bits change with the size of the
+// message.
+
+#include <mpi.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "engine/parallel/idle_wait.h"
+#include "engine/parallel/process_group.h"
+
+namespace trireme {
+namespace {
+
+enum Tag : int { kBroadcastTag = 1, kGatherTag = 2, kReduceTag = 3, kColumnsTag = 4 };
+
+// Below this many floats one exchange of everything per level beats two exchanges of halves.
+constexpr int64_t kSmallReduce = 16 * 1024;
+
+void check_mpi(int code, const char* what) {
+  if (code == MPI_SUCCESS) return;
+  char text[MPI_MAX_ERROR_STRING] = "";
+  int length = 0;
+  MPI_Error_string(code, text, &length);
+  check_failed(__FILE__, __LINE__, absl::StrCat(what, ": ", text));
+}
+#define MPI_CHECK(call) check_mpi((call), #call)
+
+class MpiHostGroup final : public HostGroup {
+ public:
+  MpiHostGroup(MPI_Comm comm, bool owns_mpi) : comm_(comm), owns_mpi_(owns_mpi) {
+    MPI_CHECK(MPI_Comm_rank(comm_, &rank_));
+    MPI_CHECK(MPI_Comm_size(comm_, &size_));
+  }
+  ~MpiHostGroup() override {
+    if (owns_mpi_) {
+      MPI_Finalize();
+    } else {
+      MPI_Comm_free(&comm_);
+    }
+  }
+  MpiHostGroup(const MpiHostGroup&) = delete;
+  MpiHostGroup& operator=(const MpiHostGroup&) = delete;
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+  MPI_Comm comm() const { return comm_; }
+
+  absl::Status broadcast(std::vector<int32_t>& words, int root, std::chrono::milliseconds deadline) override {
+    if (size_ == 1) return absl::OkStatus();
+    if (rank_ != root) return receive(words, root, deadline);
+    requests_.assign(size_, MPI_REQUEST_NULL);
+    for (int peer = 0; peer < size_; ++peer) {
+      if (peer == root) continue;
+      MPI_CHECK(MPI_Isend(words.data(), static_cast<int>(words.size()), MPI_INT32_T, peer, kBroadcastTag,
+                          comm_, &requests_[peer]));
+    }
+    return wait_for_requests(deadline, "broadcast to the other ranks");
+  }
+
+  absl::StatusOr<std::vector<std::string>> gather(const std::string& bytes, int root,
+                                                  std::chrono::milliseconds deadline) override {
+    std::vector<std::string> all;
+    if (rank_ != root) {
+      requests_.assign(1, MPI_REQUEST_NULL);
+      MPI_CHECK(MPI_Isend(bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, root, kGatherTag, comm_,
+                          &requests_[0]));
+      absl::Status sent = wait_for_requests(deadline, absl::StrCat("gather to rank ", root));
+      if (!sent.ok()) return sent;
+      return all;
+    }
+    all.resize(size_);
+    all[root] = bytes;
+    for (int peer = 0; peer < size_; ++peer) {
+      if (peer == root) continue;
+      auto message = probe(peer, kGatherTag, deadline, "gather");
+      if (!message.ok()) return message.status();
+      int count = 0;
+      MPI_CHECK(MPI_Get_count(&*message, MPI_BYTE, &count));
+      all[peer].resize(count);
+      MPI_CHECK(MPI_Recv(all[peer].data(), count, MPI_BYTE, peer, kGatherTag, comm_, MPI_STATUS_IGNORE));
+    }
+    return all;
+  }
+
+  absl::Status barrier(std::chrono::milliseconds deadline) override {
+    requests_.assign(1, MPI_REQUEST_NULL);
+    MPI_CHECK(MPI_Ibarrier(comm_, &requests_[0]));
+    return wait_for_requests(deadline, "barrier");
+  }
+
+  std::unique_ptr<HostGroup> split(int color, int key) override {
+    MPI_Comm part = MPI_COMM_NULL;
+    MPI_CHECK(MPI_Comm_split(comm_, color, key, &part));
+    return std::make_unique<MpiHostGroup>(part, false);
+  }
+
+ private:
+  absl::Status late(const std::string& what, std::chrono::milliseconds deadline) const {
+    return absl::DeadlineExceededError(absl::StrCat("rank ", rank_, " of ", size_, ": ", what,
+                                                    ": nothing within ", deadline.count(), " ms"));
+  }
+
+  absl::Status wait_for_requests(std::chrono::milliseconds deadline, const std::string& what) {
+    IdleWait wait(deadline);
+    for (;;) {
+      int done = 0;
+      MPI_CHECK(
+          MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE));
+      if (done != 0) return absl::OkStatus();
+      if (!wait.pause()) return late(what, deadline);
+    }
+  }
+
+  absl::StatusOr<MPI_Status> probe(int peer, int tag, std::chrono::milliseconds deadline, const char* what) {
+    IdleWait wait(deadline);
+    for (;;) {
+      int there = 0;
+      MPI_Status message{};
+      MPI_CHECK(MPI_Iprobe(peer, tag, comm_, &there, &message));
+      if (there != 0) return message;
+      if (!wait.pause()) return late(absl::StrCat(what, " from rank ", peer), deadline);
+    }
+  }
+
+  absl::Status receive(std::vector<int32_t>& words, int root, std::chrono::milliseconds deadline) {
+    auto message = probe(root, kBroadcastTag, deadline, "broadcast");
+    if (!message.ok()) return message.status();
+    int count = 0;
+    MPI_CHECK(MPI_Get_count(&*message, MPI_INT32_T, &count));
+    words.resize(count);
+    MPI_CHECK(MPI_Recv(words.data(), count, MPI_INT32_T, root, kBroadcastTag, comm_, MPI_STATUS_IGNORE));
+    return absl::OkStatus();
+  }
+
+  MPI_Comm comm_;
+  bool owns_mpi_;
+  int rank_ = 0, size_ = 1;
+  std::vector<MPI_Request> requests_;
+};
+
+class MpiProcessGroup final : public ProcessGroup {
+ public:
+  explicit MpiProcessGroup(const MpiHostGroup& host) : rank_(host.rank()), size_(host.size()) {
+    // Its own communicator: a late plan can never be taken for a partial sum.
+    MPI_CHECK(MPI_Comm_dup(host.comm(), &comm_));
+    while (tree_size_ * 2 <= size_) tree_size_ *= 2;
+  }
+  ~MpiProcessGroup() override { MPI_Comm_free(&comm_); }
+  MpiProcessGroup(const MpiProcessGroup&) = delete;
+  MpiProcessGroup& operator=(const MpiProcessGroup&) = delete;
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+  std::string name() const override { return "mpi"; }
+
+  // Ranks beyond the largest power of two first give their part to rank - tree_size; then partners at
+  // distance 1, 2, 4 ... add to each other. a + b and b + a are the same bits, so every rank ends with the
+  // same sum.
+  void all_reduce_sum(const Tensor& tensor) override {
+    CHECK_EQ(static_cast<int>(tensor.dtype), static_cast<int>(DType::f32));
+    TRIREME_CHECK(tensor.contiguous());
+    float* data = tensor.as<float>();
+    const int64_t count = tensor.size();
+    if (static_cast<int64_t>(scratch_.size()) < count) scratch_.resize(count);
+    if (rank_ >= tree_size_) {
+      send(data, count, rank_ - tree_size_);
+      receive(data, count, rank_ - tree_size_);
+      return;
+    }
+    const bool has_extra = rank_ + tree_size_ < size_;
+    if (has_extra) {
+      receive(scratch_.data(), count, rank_ + tree_size_);
+      add(data, scratch_.data(), count);
+    }
+    if (count <= kSmallReduce) {
+      exchange_everything(data, count);
+    } else {
+      exchange_halves(data, count);
+    }
+    if (has_extra) send(data, count, rank_ + tree_size_);
+  }
+
+  void gather_cols(const Tensor& part, const Tensor& whole) override {
+    TRIREME_CHECK(part.contiguous());
+    if (rank_ != 0) {
+      send(part.as<float>(), part.size(), 0, kColumnsTag);
+      return;
+    }
+    CHECK_EQ(whole.rows, part.rows);
+    CHECK_EQ(whole.cols, part.cols * size_);
+    for (int64_t row = 0; row < part.rows; ++row) {
+      std::memcpy(whole.as<float>() + row * whole.row_stride, part.as<float>() + row * part.row_stride,
+                  static_cast<size_t>(part.cols) * sizeof(float));
+    }
+    MPI_Datatype columns;
+    MPI_CHECK(MPI_Type_vector(static_cast<int>(part.rows), static_cast<int>(part.cols),
+                              static_cast<int>(whole.row_stride), MPI_FLOAT, &columns));
+    MPI_CHECK(MPI_Type_commit(&columns));
+    for (int peer = 1; peer < size_; ++peer) {
+      MPI_CHECK(MPI_Recv(whole.as<float>() + peer * part.cols, 1, columns, peer, kColumnsTag, comm_,
+                         MPI_STATUS_IGNORE));
+    }
+    MPI_CHECK(MPI_Type_free(&columns));
+  }
+
+  void broadcast(const Tensor& tensor) override {
+    TRIREME_CHECK(tensor.contiguous());
+    MPI_CHECK(MPI_Bcast(tensor.data, static_cast<int>(tensor.bytes()), MPI_BYTE, 0, comm_));
+  }
+
+ private:
+  static void add(float* sum, const float* other, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) sum[i] += other[i];
+  }
+  void send(const float* data, int64_t count, int peer, int tag = kReduceTag) {
+    MPI_CHECK(MPI_Send(data, static_cast<int>(count), MPI_FLOAT, peer, tag, comm_));
+  }
+  void receive(float* data, int64_t count, int peer) {
+    MPI_CHECK(MPI_Recv(data, static_cast<int>(count), MPI_FLOAT, peer, kReduceTag, comm_, MPI_STATUS_IGNORE));
+  }
+  void exchange(const float* mine, int64_t mine_count, float* theirs, int64_t their_count, int peer) {
+    MPI_CHECK(MPI_Sendrecv(mine, static_cast<int>(mine_count), MPI_FLOAT, peer, kReduceTag, theirs,
+                           static_cast<int>(their_count), MPI_FLOAT, peer, kReduceTag, comm_,
+                           MPI_STATUS_IGNORE));
+  }
+
+  void exchange_everything(float* data, int64_t count) {
+    for (int distance = 1; distance < tree_size_; distance *= 2) {
+      exchange(data, count, scratch_.data(), count, rank_ ^ distance);
+      add(data, scratch_.data(), count);
+    }
+  }
+
+  // Reduce-scatter, then all-gather: each level sums half of what the level before was responsible for.
+  // Element by element the additions are those of exchange_everything, so the bits do not depend on the size.
+  void exchange_halves(float* data, int64_t count) {
+    int64_t begin = 0, end = count;
+    for (int distance = 1; distance < tree_size_; distance *= 2) {
+      const int64_t middle = begin + (end - begin) / 2;
+      const bool keeps_lower = (rank_ & distance) == 0;
+      const int64_t keep_begin = keeps_lower ? begin : middle, keep_end = keeps_lower ? middle : end;
+      const int64_t give_begin = keeps_lower ? middle : begin, give_end = keeps_lower ? end : middle;
+      exchange(data + give_begin, give_end - give_begin, scratch_.data(), keep_end - keep_begin,
+               rank_ ^ distance);
+      add(data + keep_begin, scratch_.data(), keep_end - keep_begin);
+      bounds_.push_back({begin, end});
+      begin = keep_begin;
+      end = keep_end;
+    }
+    for (int distance = tree_size_ / 2; distance >= 1; distance /= 2) {
+      const auto [outer_begin, outer_end] = bounds_.back();
+      bounds_.pop_back();
+      const bool has_lower = begin == outer_begin;
+      const int64_t their_begin = has_lower ? end : outer_begin, their_end = has_lower ? outer_end : begin;
+      exchange(data + begin, end - begin, data + their_begin, their_end - their_begin, rank_ ^ distance);
+      begin = outer_begin;
+      end = outer_end;
+    }
+  }
+
+  MPI_Comm comm_ = MPI_COMM_NULL;
+  int rank_, size_;
+  int tree_size_ = 1;  // largest power of two that is not above size_
+  std::vector<float> scratch_;
+  std::vector<std::pair<int64_t, int64_t>> bounds_;
+};
+
+bool launched_by_mpi() {
+  // Open MPI's mpirun, PMIx launchers (srun --mpi=pmix, prte), PMI-1/2 launchers.
+  return std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr || std::getenv("PMIX_RANK") != nullptr ||
+         std::getenv("PMI_RANK") != nullptr;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<HostGroup>> create_world(int* argc, char*** argv) {
+  if (!launched_by_mpi()) return create_single_host_group();
+  int provided = 0;
+  // SERIALIZED: the engine's thread is not the main thread, but it is the only one that calls.
+  if (MPI_Init_thread(argc, argv, MPI_THREAD_SERIALIZED, &provided) != MPI_SUCCESS) {
+    return absl::InternalError("MPI_Init_thread failed");
+  }
+  if (provided < MPI_THREAD_SERIALIZED) {
+    return absl::FailedPreconditionError("this MPI gives less than MPI_THREAD_SERIALIZED");
+  }
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  return std::make_unique<MpiHostGroup>(MPI_COMM_WORLD, true);
+}
+
+std::unique_ptr<ProcessGroup> create_mpi_process_group(HostGroup& host) {
+  if (host.size() == 1) return create_single_process_group();
+  return std::make_unique<MpiProcessGroup>(dynamic_cast<MpiHostGroup&>(host));
+}
+
+}  // namespace trireme
