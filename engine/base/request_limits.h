@@ -4,13 +4,14 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
-
-#include "absl/status/status.h"
 
 namespace trireme {
 
-/// A request as it arrived, before defaults: what both services fill from their message.
+/// A request as it arrived, before defaults: what both services fill from their message. A worker that has
+/// tokenized `text` sets `token_ids` too and validates again: then lengths are exact, and named as the
+/// text's.
 struct RequestFields {
   std::string request_id;
   bool has_text = false;
@@ -27,7 +28,7 @@ struct RequestFields {
 /// Limits of requests; vocab_size and max_context_len are 0 where they are not known yet (a coordinator
 /// without replicas).
 struct RequestLimits {
-  int64_t max_prompt_bytes = 1 << 20;
+  int64_t max_prompt_bytes = 1 << 20;  // of text; also the most token ids a prompt may have
   int32_t max_context_len = 0;
   int32_t vocab_size = 0;
   int32_t max_n = 8;
@@ -44,8 +45,8 @@ struct FieldViolation {
   std::string description;
 };
 
-/// The first violation, or nullopt. Negative, NaN and infinite numbers are refused wherever they make no
-/// sense.
+/// The first violation, or nullopt. No text of the request appears in a description. Negative, NaN and
+/// infinite numbers are refused wherever they make no sense.
 std::optional<FieldViolation> validate(const RequestFields& request, const RequestLimits& limits);
 
 }  // namespace trireme
