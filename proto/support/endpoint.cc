@@ -1,0 +1,104 @@
+#include "proto/support/endpoint.h"
+
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+#include <grpcpp/security/server_credentials.h>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+namespace trireme::rpc {
+namespace {
+
+constexpr int kKeepaliveTimeMs = 2000;
+constexpr int kKeepaliveTimeoutMs = 2000;
+constexpr int kMaxMetadataBytes = 16 * 1024;
+constexpr int kMaxMessageBytes = 4 * 1024 * 1024;
+constexpr int kMaxStreamsPerConnection = 1024;
+
+absl::Status bad_address(const std::string& text, const char* wanted) {
+  return absl::InvalidArgumentError(absl::StrCat("address '", text.substr(0, 128), "': wanted ", wanted));
+}
+
+}  // namespace
+
+std::string Address::text() const {
+  return host.find(':') == std::string::npos ? absl::StrCat(host, ":", port)
+                                             : absl::StrCat("[", host, "]:", port);
+}
+
+absl::StatusOr<Address> parse_address(const std::string& text) {
+  constexpr char kForm[] = "host:port or [IPv6]:port";
+  Address address;
+  size_t colon;
+  if (absl::StartsWith(text, "[")) {
+    const size_t bracket = text.find(']');
+    if (bracket == std::string::npos || bracket + 1 >= text.size() || text[bracket + 1] != ':')
+      return bad_address(text, kForm);
+    address.host = text.substr(1, bracket - 1);
+    colon = bracket + 1;
+  } else {
+    colon = text.find(':');
+    if (colon == std::string::npos) return bad_address(text, kForm);
+    if (text.find(':', colon + 1) != std::string::npos)
+      return bad_address(text, "one colon; an IPv6 address needs brackets");
+    address.host = text.substr(0, colon);
+  }
+  if (address.host.empty() || address.host.find_first_of(" \t\r\n/[]%") != std::string::npos)
+    return bad_address(text, kForm);
+  const std::string port = text.substr(colon + 1);
+  const bool digits = !port.empty() && port.find_first_not_of("0123456789") == std::string::npos;
+  if (!digits || !absl::SimpleAtoi(port, &address.port) || address.port > 65535)
+    return bad_address(text, "a port from 0 to 65535");
+  return address;
+}
+
+bool is_loopback(const std::string& host) {
+  if (host == "localhost" || host == "::1") return true;
+  if (!absl::StartsWith(host, "127.")) return false;
+  // A name may begin with digits too: only a dotted address is one.
+  return host.find_first_not_of("0123456789.") == std::string::npos;
+}
+
+absl::Status configure_server(grpc::ServerBuilder& builder, const Address& address, bool insecure,
+                              int* bound_port) {
+  if (!insecure && !is_loopback(address.host))
+    return absl::FailedPreconditionError(
+        absl::StrCat("listening on ", address.text(),
+                     " would be open to the network, without encryption or authentication: use a loopback "
+                     "address, or accept that with --insecure"));
+  *bound_port = 0;
+  builder.AddListeningPort(address.text(), grpc::InsecureServerCredentials(), bound_port);
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  // Peers ping each 2 s on idle connections; the default tolerates one ping in 5 minutes.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kKeepaliveTimeMs / 2);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
+  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  return absl::OkStatus();
+}
+
+std::shared_ptr<grpc::Channel> create_channel(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  arguments.SetInt(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 2000);  // also the time one attempt may take
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 5000);
+  // A cluster's addresses are never behind the proxy of http_proxy, and a new channel must not inherit the
+  // back-off of an earlier one to the same address.
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+}
+
+}  // namespace trireme::rpc
