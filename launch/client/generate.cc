@@ -1,0 +1,192 @@
+// trireme generate: one completion, streamed to the terminal or as one JSON object.
+
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <unistd.h>
+
+#include "launch/client/commands.h"
+#include "launch/client/connection.h"
+#include "launch/client/error_report.h"
+#include "launch/client/generation.h"
+#include "launch/client/interrupt.h"
+#include "trireme/v1/inference.grpc.pb.h"
+
+namespace trireme::client {
+namespace {
+
+struct GenerateOptions {
+  ConnectionOptions connection;
+  std::string prompt, prompt_file, model, request_id;
+  std::vector<int32_t> prompt_ids;
+  std::vector<std::string> stop;
+  int32_t max_tokens = 128;
+  std::optional<int32_t> top_k;
+  std::optional<float> temperature, top_p, min_p;
+  std::optional<uint64_t> seed;
+  bool ignore_eos = false, json = false, echo = false;
+};
+
+/// gRPC itself refuses a string field that is not UTF-8, without saying which.
+bool is_utf8(const std::string& text) {
+  try {
+    return !nlohmann::json(text).dump().empty();
+  } catch (const nlohmann::json::type_error&) {
+    return false;
+  }
+}
+
+/// The message, or why there is none. What the user did not set stays unset: the model's defaults are the
+/// server's to know, and its validator is the one that names a wrong field.
+grpc::Status build_request(const GenerateOptions& options, v1::GenerateRequest& request) {
+  request.set_request_id(options.request_id);
+  request.set_model(options.model);
+  if (!options.prompt_ids.empty()) {
+    request.mutable_token_ids()->mutable_ids()->Add(options.prompt_ids.begin(), options.prompt_ids.end());
+  } else if (!options.prompt_file.empty()) {
+    std::ifstream file(options.prompt_file, std::ios::binary);
+    request.set_text(std::string(std::istreambuf_iterator<char>(file), {}));
+    if (!file)
+      return {grpc::StatusCode::INVALID_ARGUMENT,
+              "--prompt-file " + options.prompt_file + ": cannot read it"};
+  } else {
+    request.set_text(options.prompt);
+  }
+  if (!is_utf8(request.text())) {
+    return {grpc::StatusCode::INVALID_ARGUMENT, "the prompt is not UTF-8"};
+  }
+  v1::SamplingParams& sampling = *request.mutable_sampling();
+  if (options.temperature) sampling.set_temperature(*options.temperature);
+  if (options.top_k) sampling.set_top_k(*options.top_k);
+  if (options.top_p) sampling.set_top_p(*options.top_p);
+  if (options.min_p) sampling.set_min_p(*options.min_p);
+  if (options.seed) sampling.set_seed(*options.seed);
+  v1::StoppingParams& stopping = *request.mutable_stopping();
+  stopping.set_max_tokens(options.max_tokens);
+  if (options.ignore_eos) stopping.set_ignore_eos(true);
+  for (const std::string& stop : options.stop) stopping.add_stop(stop);
+  return grpc::Status::OK;
+}
+
+/// A model may write anything; a terminal should not obey it.
+std::string printable(std::string text) {
+  for (char& c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7f) c = ' ';
+  }
+  return text;
+}
+
+void print_text(const std::string& text) {
+  static const bool terminal = isatty(STDOUT_FILENO) != 0;
+  std::cout << (terminal ? printable(text) : text) << std::flush;
+}
+
+int finish(const GenerateOptions& options, const Generation& generation, const grpc::Status& status,
+           bool interrupted) {
+  if (options.json) {
+    nlohmann::json result = generation.to_json();
+    if (!status.ok()) result["error"] = error_json(status);
+    std::cout << result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << std::endl;
+  } else if (generation.num_tokens() > 0) {
+    std::cout << std::endl;
+    std::fprintf(stderr, "%s\n", generation.summary().c_str());
+  }
+  if (interrupted) {
+    std::fprintf(stderr, "trireme: interrupted, the request is cancelled\n");
+    return kExitInterrupted;
+  }
+  return status.ok() ? kExitOk : report_error(status, options.connection.address);
+}
+
+int run_generate(const GenerateOptions& options) {
+  v1::GenerateRequest request;
+  if (const grpc::Status status = build_request(options, request); !status.ok()) {
+    std::fprintf(stderr, "trireme: %s\n", status.error_message().c_str());
+    return exit_code_for(status);
+  }
+  const auto stub = v1::Inference::NewStub(connect(options.connection));
+  grpc::ClientContext context;
+  set_deadline(context, options.connection.timeout_s);
+  const InterruptWatch watch([&context] { context.TryCancel(); });
+
+  if (options.echo && !options.json) print_text(request.text());
+  Generation generation(Generation::Clock::now());
+  const auto stream = stub->Generate(&context, request);
+  v1::GenerateResponse message;
+  while (stream->Read(&message)) {
+    const std::string text = generation.add(message, Generation::Clock::now());
+    if (!options.json && !text.empty()) print_text(text);
+  }
+  const grpc::Status status = stream->Finish();
+  generation.end(Generation::Clock::now());
+  return finish(options, generation, status, watch.interrupted());
+}
+
+void add_prompt_options(CLI::App& command, GenerateOptions& options) {
+  auto* group = command.add_option_group("prompt", "exactly one of");
+  group->add_option("--prompt", options.prompt, "the text to continue")->type_name("TEXT");
+  group->add_option("--prompt-file", options.prompt_file, "read the text from a file")
+      ->check(CLI::ExistingFile);
+  group->add_option("--prompt-ids", options.prompt_ids, "token ids, taken as they are")
+      ->delimiter(',')
+      ->type_name("ID,ID,...");
+  group->require_option(1);
+}
+
+void add_sampling_options(CLI::App& command, GenerateOptions& options) {
+  command.add_option("--temperature", options.temperature, "0 is greedy [the model's, else 0]")
+      ->type_name("X");
+  command
+      .add_option("--top-k", options.top_k,
+                  "sample among the K most likely tokens, 0: all [the model's, else 0]")
+      ->type_name("K");
+  command
+      .add_option("--top-p", options.top_p,
+                  "sample among the most likely tokens that reach probability P [the model's, else 1]")
+      ->type_name("P");
+  command
+      .add_option("--min-p", options.min_p,
+                  "drop tokens less likely than P times the most likely one [the model's, else 0]")
+      ->type_name("P");
+  command.add_option("--seed", options.seed, "same seed, same tokens [random]")->type_name("S");
+  command.add_option("--stop", options.stop, "end before this text; may be given up to four times")
+      ->type_name("TEXT")
+      ->take_all()
+      ->expected(1);
+  command.add_flag("--ignore-eos", options.ignore_eos, "go on past the model's end-of-text token");
+}
+
+}  // namespace
+
+void add_generate_command(CLI::App& app, int& exit_code) {
+  auto options = std::make_shared<GenerateOptions>();
+  CLI::App* command = app.add_subcommand("generate", "Continue a prompt");
+  command->footer(
+      std::string("Text goes to stdout as it comes; the last line, tokens/s and time to first token, to "
+                  "stderr.\nWith --json: one object with request_id, model, seed, prompt_token_ids, "
+                  "token_ids, text, finish_reason, usage{prompt_tokens, completion_tokens, cached_tokens}, "
+                  "timing{ttft_ms, total_ms, tokens_per_s, itl_ms[]}; after a failure also error{code, "
+                  "message, field, retry_delay_ms, reason, metadata}.\n") +
+      kExitCodeHelp);
+  add_connection_options(*command, options->connection);
+  add_prompt_options(*command, *options);
+  command->add_option("--max-tokens", options->max_tokens, "at most this many new tokens")
+      ->type_name("N")
+      ->capture_default_str();
+  add_sampling_options(*command, *options);
+  command->add_option("--model", options->model, "refuse to be served by another model");
+  command->add_option("--request-id", options->request_id,
+                      "a name for `trireme cancel` [chosen by the server]");
+  command->add_flag("--echo", options->echo, "print the prompt before its continuation");
+  command->add_flag("--json", options->json, "print one JSON object at the end instead of text");
+  command->callback([options, &exit_code] { exit_code = run_generate(*options); });
+}
+
+}  // namespace trireme::client

@@ -1,0 +1,56 @@
+#pragma once
+// One streamed generation as the client sees it: tokens, text, finish reason, usage, and when they came.
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "trireme/v1/inference.pb.h"
+
+namespace trireme::client {
+
+/// Collects the messages of one Generate call of one sample. Times are the client's own, from the start of
+/// the call, queueing and network included. Not thread-safe.
+class Generation {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  /// `started`: just before the call was made.
+  explicit Generation(Clock::time_point started) : started_(started) {}
+
+  /// Takes over one message that arrived `now`; returns the text it adds.
+  std::string add(const v1::GenerateResponse& message, Clock::time_point now);
+  /// The stream has ended.
+  void end(Clock::time_point now) { ended_ = now; }
+
+  int num_tokens() const { return static_cast<int>(token_ids_.size()); }
+  const v1::PromptInfo& prompt() const { return prompt_; }
+
+  /// Milliseconds to the first token, -1 when none came.
+  double ttft_ms() const;
+  double total_ms() const;
+  /// (tokens - 1) / (last token - first token); over the whole call where that is undefined.
+  double tokens_per_s() const;
+  /// "23 tokens in 0.41 s: first after 12.1 ms, then 57.3 tokens/s (finish: length)".
+  std::string summary() const;
+  /// {request_id, model, seed, prompt_token_ids, token_ids, text, finish_reason, usage, timing{ttft_ms,
+  /// total_ms, tokens_per_s, itl_ms[]}}. itl_ms has one gap per token after the first; tokens of one message
+  /// follow each other at 0.
+  nlohmann::json to_json() const;
+
+ private:
+  Clock::time_point started_, ended_{};
+  v1::PromptInfo prompt_;
+  v1::Usage usage_;
+  std::vector<int32_t> token_ids_;
+  std::vector<Clock::time_point> arrivals_;  // one per token
+  std::string text_;
+  v1::FinishReason finish_reason_ = v1::FINISH_REASON_UNSPECIFIED;
+};
+
+/// "length", "stop", "cancelled"; "" while unspecified.
+std::string finish_reason_name(v1::FinishReason reason);
+
+}  // namespace trireme::client

@@ -1,0 +1,171 @@
+// trireme status: what a coordinator holds together, or what a single leader serves.
+
+#include <chrono>
+#include <cstdio>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "absl/strings/str_format.h"
+#include "launch/client/commands.h"
+#include "launch/client/connection.h"
+#include "launch/client/error_report.h"
+#include "launch/client/health.h"
+#include "launch/client/interrupt.h"
+#include "launch/client/message_json.h"
+#include "trireme/v1/cluster.grpc.pb.h"
+#include "trireme/v1/inference.grpc.pb.h"
+
+namespace trireme::client {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+struct StatusOptions {
+  ConnectionOptions connection;
+  int wait_for = 0;
+  bool json = false;
+};
+
+/// What was learned; `cluster` is empty and `is_leader` true for a leader asked directly.
+struct ServerStatus {
+  bool is_leader = false;
+  std::string health;
+  v1::GetClusterResponse cluster;
+  v1::GetModelResponse model;
+  bool has_model = false;
+
+  int num_serving() const {
+    if (is_leader) return health == "SERVING" ? 1 : 0;
+    int count = 0;
+    for (const auto& replica : cluster.replicas())
+      count += replica.state() == v1::REPLICA_STATE_SERVING ? 1 : 0;
+    return count;
+  }
+};
+
+class StatusReader {
+ public:
+  StatusReader(const std::shared_ptr<grpc::Channel>& channel, SteadyClock::time_point deadline)
+      : channel_(channel),
+        cluster_(v1::Cluster::NewStub(channel)),
+        inference_(v1::Inference::NewStub(channel)),
+        deadline_(deadline) {}
+
+  grpc::Status read(ServerStatus& result) {
+    result = {};
+    grpc::ClientContext cluster_context, model_context, health_context;
+    for (auto* context : {&cluster_context, &model_context, &health_context})
+      set_deadline(*context, remaining_s());
+    grpc::Status status = cluster_->GetCluster(&cluster_context, {}, &result.cluster);
+    result.is_leader = status.error_code() == grpc::StatusCode::UNIMPLEMENTED;
+    if (!status.ok() && !result.is_leader) return status;
+    status = inference_->GetModel(&model_context, {}, &result.model);
+    result.has_model = status.ok();  // a coordinator without replicas has no model to tell of
+    if (result.is_leader && !status.ok()) return status;
+    const auto health = check_health(channel_, health_context);
+    result.health = health.ok() ? *health : "UNKNOWN";
+    return grpc::Status::OK;
+  }
+
+  double remaining_s() const {
+    const double left = std::chrono::duration<double>(deadline_ - SteadyClock::now()).count();
+    return std::max(left, 0.001);
+  }
+
+ private:
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<v1::Cluster::Stub> cluster_;
+  std::unique_ptr<v1::Inference::Stub> inference_;
+  SteadyClock::time_point deadline_;
+};
+
+std::string replica_line(const v1::ReplicaStatus& replica) {
+  const v1::ReplicaLoad& load = replica.load();
+  std::string state = v1::ReplicaState_Name(replica.state());
+  if (const auto prefix = state.find("REPLICA_STATE_"); prefix == 0) state.erase(0, 14);
+  std::string hosts;
+  for (const auto& rank : replica.ranks()) {
+    if (hosts.find(rank.host()) == std::string::npos) hosts += (hosts.empty() ? "" : ",") + rank.host();
+  }
+  return absl::StrFormat(
+      "  %-12s %-9s %-21s TP %d, %s on %s: %d running, %d waiting, %d of %d KV blocks free, %d tokens out",
+      replica.replica_id(), state, replica.address(), replica.tensor_parallel_size(), replica.backend(),
+      hosts, load.running_requests(), load.waiting_requests(), load.kv_blocks_free(), load.kv_blocks_total(),
+      load.output_tokens());
+}
+
+void print_text(const StatusOptions& options, const ServerStatus& status) {
+  if (status.is_leader) {
+    std::cout << absl::StrFormat("%s: leader of a replica, %s\n", options.connection.address, status.health);
+  } else {
+    std::cout << absl::StrFormat(
+        "%s: coordinator %s, %s, up %.0f s, %d of %d replicas serving, %d requests (%d failed)\n",
+        options.connection.address, status.cluster.version(), status.health, status.cluster.uptime_ms() / 1e3,
+        status.num_serving(), status.cluster.replicas_size(), status.cluster.requests_total(),
+        status.cluster.requests_failed());
+  }
+  if (status.has_model) {
+    const v1::GetModelResponse& model = status.model;
+    std::cout << absl::StrFormat("  model %s: %s, vocabulary %d, context %d, TP %d, %s on %s\n", model.name(),
+                                 model.architecture(), model.vocab_size(), model.max_context_len(),
+                                 model.tensor_parallel_size(), model.compute_dtype(), model.backend());
+  }
+  for (const auto& replica : status.cluster.replicas()) std::cout << replica_line(replica) << "\n";
+  std::cout << std::flush;
+}
+
+void print_json(const ServerStatus& status) {
+  nlohmann::json result = {{"kind", status.is_leader ? "leader" : "coordinator"},
+                           {"health", status.health},
+                           {"num_serving", status.num_serving()}};
+  if (!status.is_leader) result["cluster"] = message_json(status.cluster);
+  if (status.has_model) result["model"] = message_json(status.model);
+  std::cout << result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << std::endl;
+}
+
+int run_status(const StatusOptions& options) {
+  const auto timeout = std::chrono::duration_cast<SteadyClock::duration>(
+      std::chrono::duration<double>(options.connection.timeout_s));
+  const auto deadline = SteadyClock::now() + timeout;
+  StatusReader reader(connect(options.connection), deadline);
+  ServerStatus result;
+  std::atomic<bool> interrupted{false};
+  const InterruptWatch watch([&interrupted] { interrupted = true; });
+  grpc::Status status = reader.read(result);
+  while (options.wait_for > 0 && (!status.ok() || result.num_serving() < options.wait_for) && !interrupted &&
+         SteadyClock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    status = reader.read(result);
+  }
+  if (interrupted) return kExitInterrupted;
+  if (!status.ok()) return report_error(status, options.connection.address);
+  options.json ? print_json(result) : print_text(options, result);
+  if (result.num_serving() >= std::max(options.wait_for, 1)) return kExitOk;
+  std::fprintf(stderr, "trireme: %s: %d replicas serving, wanted %d\n", options.connection.address.c_str(),
+               result.num_serving(), std::max(options.wait_for, 1));
+  return options.wait_for > 0 ? kExitDeadline : kExitUnavailable;
+}
+
+}  // namespace
+
+void add_status_command(CLI::App& app, int& exit_code) {
+  auto options = std::make_shared<StatusOptions>();
+  options->connection.timeout_s = 10;
+  CLI::App* command = app.add_subcommand("status", "Show a coordinator and its replicas, or one leader");
+  command->footer(
+      std::string("Exit code 3 too when no replica is serving.\n"
+                  "--json: {kind, health, num_serving, cluster, model}; cluster and model are the "
+                  "GetCluster and GetModel responses field by field.\n") +
+      kExitCodeHelp);
+  add_connection_options(*command, options->connection);
+  command
+      ->add_option("--wait-for", options->wait_for, "wait until N replicas serve, at most --timeout; then 4")
+      ->type_name("N")
+      ->check(CLI::Range(1, 10000));
+  command->add_flag("--json", options->json, "print one JSON object");
+  command->callback([options, &exit_code] { exit_code = run_status(*options); });
+}
+
+}  // namespace trireme::client
