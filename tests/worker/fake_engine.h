@@ -1,0 +1,168 @@
+#pragma once
+// A scripted StepEngine: every running request gets one token per step, the n-th one being token(handle, n).
+
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "worker/step_engine.h"
+
+namespace trireme::worker {
+
+class FakeEngine : public StepEngine {
+ public:
+  struct Script {
+    std::function<int32_t(const Request&, int32_t)> token = [](const Request&, int32_t n) { return n; };
+    size_t max_running = 64;
+    int32_t cached_tokens = 0;
+    /// Ends a request in place of its n-th token (from 0).
+    std::function<FinishReason(const Request&, int32_t)> finish = [](const Request&, int32_t) {
+      return FinishReason::none;
+    };
+    std::function<absl::Status(const Request&)> accept = [](const Request&) { return absl::OkStatus(); };
+  };
+
+  FakeEngine() = default;
+  explicit FakeEngine(Script script) : script_(std::move(script)) {}
+
+  // ---- the test's side, any thread
+
+  /// From now on a step waits for a permit.
+  void hold() {
+    std::lock_guard lock(mutex_);
+    permits_ = 0;
+  }
+  void permit(int steps) {
+    {
+      std::lock_guard lock(mutex_);
+      permits_ = permits_.value_or(0) + steps;
+    }
+    permitted_.notify_all();
+  }
+  void let_go() {
+    {
+      std::lock_guard lock(mutex_);
+      permits_.reset();
+    }
+    permitted_.notify_all();
+  }
+  void break_next_step() {
+    std::lock_guard lock(mutex_);
+    broken_ = true;
+  }
+  struct Counts {
+    int steps = 0, idles = 0, stops = 0;
+    std::vector<RequestHandle> submitted, cancelled;
+  };
+  Counts counts() const {
+    std::lock_guard lock(mutex_);
+    return counts_;
+  }
+  /// False when `condition` has not become true within 10 s.
+  bool wait_for(const std::function<bool(const Counts&)>& condition) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(10), [&] { return condition(counts_); });
+  }
+
+  // ---- StepEngine
+
+  absl::Status submit(Request request) override {
+    std::lock_guard lock(mutex_);
+    if (auto status = script_.accept(request); !status.ok()) return status;
+    counts_.submitted.push_back(request.handle);
+    changed_.notify_all();
+    const RequestHandle handle = request.handle;
+    live_.emplace(handle, Live{std::move(request), 0});
+    return absl::OkStatus();
+  }
+
+  bool cancel(RequestHandle handle) override {
+    std::lock_guard lock(mutex_);
+    counts_.cancelled.push_back(handle);
+    changed_.notify_all();
+    return live_.erase(handle) == 1;
+  }
+
+  bool has_work() const override {
+    std::lock_guard lock(mutex_);
+    return !live_.empty();
+  }
+
+  absl::StatusOr<bool> step(std::vector<TokenOutput>& outputs) override {
+    std::unique_lock lock(mutex_);
+    // A deadline, so that a test that forgets a permit fails and does not hang.
+    permitted_.wait_for(lock, std::chrono::seconds(20), [&] { return !permits_ || *permits_ > 0; });
+    if (permits_) *permits_ -= 1;
+    if (broken_) return absl::InternalError("scripted failure");
+    size_t running = 0;
+    for (auto it = live_.begin(); it != live_.end() && running < script_.max_running; ++running) {
+      auto& [request, produced] = it->second;
+      TokenOutput output;
+      output.handle = it->first;
+      output.num_cached_tokens = script_.cached_tokens;
+      output.finish = script_.finish(request, produced);
+      output.has_token = output.finish == FinishReason::none;
+      if (output.has_token) {
+        output.token_id = script_.token(request, produced);
+        output.logprob = -0.5f;
+        if (++produced == request.stopping.max_tokens) output.finish = FinishReason::length;
+        for (int32_t id : request.stopping.stop_token_ids) {
+          if (id == output.token_id) output.finish = FinishReason::stop;
+        }
+      }
+      outputs.push_back(output);
+      it = output.finish == FinishReason::none ? std::next(it) : live_.erase(it);
+    }
+    counts_.steps += 1;
+    changed_.notify_all();
+    return true;
+  }
+
+  absl::Status broadcast_idle() override {
+    std::lock_guard lock(mutex_);
+    counts_.idles += 1;
+    changed_.notify_all();
+    return absl::OkStatus();
+  }
+
+  absl::Status broadcast_stop() override {
+    std::lock_guard lock(mutex_);
+    counts_.stops += 1;
+    changed_.notify_all();
+    return absl::OkStatus();
+  }
+
+  SchedulerStats stats() const override {
+    std::lock_guard lock(mutex_);
+    SchedulerStats stats;
+    stats.running = static_cast<int32_t>(std::min(live_.size(), script_.max_running));
+    size_t i = 0;
+    for (const auto& [handle, live] : live_) {
+      if (i++ < script_.max_running) continue;
+      stats.waiting += 1;
+      stats.waiting_prompt_tokens += static_cast<int64_t>(live.request.prompt.size());
+    }
+    stats.steps = counts_.steps;
+    return stats;
+  }
+
+ private:
+  struct Live {
+    Request request;
+    int32_t produced = 0;
+  };
+
+  Script script_;
+  mutable std::mutex mutex_;
+  std::condition_variable permitted_, changed_;
+  std::optional<int> permits_;
+  bool broken_ = false;
+  Counts counts_;
+  std::map<RequestHandle, Live> live_;
+};
+
+}  // namespace trireme::worker

@@ -1,0 +1,294 @@
+#include "worker/leader.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <thread>
+
+#include "tests/worker/fake_engine.h"
+
+namespace trireme::worker {
+namespace {
+
+using std::chrono::seconds;
+using Clock = std::chrono::steady_clock;
+
+class Sink : public RequestSink {
+ public:
+  using RequestSink::RequestSink;
+  void deliver() override {
+    std::lock_guard lock(mutex_);
+    error_ = outbox.drain(outputs_);
+    if (!error_.ok() || (!outputs_.empty() && outputs_.back().finish != FinishReason::none)) ended_ = true;
+    changed_.notify_all();
+  }
+  bool wait_ended() {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, seconds(10), [&] { return ended_; });
+  }
+  bool wait_tokens(size_t count) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, seconds(10), [&] { return outputs_.size() >= count; });
+  }
+  std::vector<TokenOutput> outputs() {
+    std::lock_guard lock(mutex_);
+    return outputs_;
+  }
+  absl::Status error() {
+    std::lock_guard lock(mutex_);
+    return error_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<TokenOutput> outputs_;
+  absl::Status error_;
+  bool ended_ = false;
+};
+
+/// Never looks into its outbox.
+class DeafSink : public RequestSink {
+ public:
+  using RequestSink::RequestSink;
+  void deliver() override {}
+};
+
+Request request(int32_t max_tokens, size_t prompt_tokens = 4) {
+  Request made;
+  made.prompt.assign(prompt_tokens, 1);
+  made.stopping.max_tokens = max_tokens;
+  return made;
+}
+
+class LeaderTest : public testing::Test {
+ protected:
+  void start(FakeEngine::Script script = {}, LeaderOptions options = {}) {
+    engine = std::make_unique<FakeEngine>(std::move(script));
+    leader = std::make_unique<Leader>(*engine, delivery, options);
+    thread = std::thread([this] { result = leader->run(); });
+  }
+  absl::Status stop(Clock::duration grace = seconds(10)) {
+    if (thread.joinable()) {
+      leader->stop(Clock::now() + grace);
+      thread.join();
+    }
+    return result;
+  }
+  ~LeaderTest() override {
+    if (!thread.joinable()) return;
+    engine->let_go();
+    leader->stop(Clock::now());
+    thread.join();
+  }
+
+  Delivery delivery;
+  std::unique_ptr<FakeEngine> engine;
+  std::unique_ptr<Leader> leader;
+  std::thread thread;
+  absl::Status result = absl::UnknownError("still running");
+};
+
+TEST_F(LeaderTest, TokensReachTheirRequestInOrder) {
+  start();
+  auto first = std::make_shared<Sink>();
+  auto second = std::make_shared<Sink>();
+  ASSERT_TRUE(leader->submit(request(5), first).ok());
+  ASSERT_TRUE(leader->submit(request(3), second).ok());
+  ASSERT_TRUE(first->wait_ended());
+  ASSERT_TRUE(second->wait_ended());
+  ASSERT_EQ(first->outputs().size(), 5u);
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(first->outputs()[static_cast<size_t>(i)].token_id, i);
+  EXPECT_EQ(first->outputs().back().finish, FinishReason::length);
+  EXPECT_EQ(second->outputs().size(), 3u);
+  EXPECT_TRUE(stop().ok());
+  EXPECT_EQ(engine->counts().stops, 1);
+}
+
+TEST_F(LeaderTest, IdleLeaderShowsThatItLives) {
+  start({}, {.queue = {}, .idle_interval = std::chrono::milliseconds(5)});
+  EXPECT_TRUE(engine->wait_for([](const auto& counts) { return counts.idles >= 3; }));
+  EXPECT_GE(leader->beats(), 2u);
+  EXPECT_EQ(engine->counts().steps, 0);
+}
+
+TEST_F(LeaderTest, CancelEndsTheRequestBeforeTheNextStep) {
+  start();
+  engine->hold();
+  auto sink = std::make_shared<Sink>();
+  const auto handle = leader->submit(request(100), sink);
+  ASSERT_TRUE(handle.ok());
+  engine->permit(2);
+  ASSERT_TRUE(sink->wait_tokens(2));
+  leader->cancel(*handle);
+  engine->permit(1);  // the step that was waiting already
+  ASSERT_TRUE(sink->wait_ended());
+  const auto outputs = sink->outputs();
+  EXPECT_LE(outputs.size(), 4u);
+  EXPECT_EQ(outputs.back().finish, FinishReason::cancelled);
+  EXPECT_FALSE(outputs.back().has_token);
+  EXPECT_EQ(engine->counts().cancelled, std::vector<RequestHandle>{*handle});
+  EXPECT_FALSE(engine->has_work());
+}
+
+TEST_F(LeaderTest, CancelOfUnknownOrFinishedRequestChangesNothing) {
+  start();
+  auto sink = std::make_shared<Sink>();
+  const auto handle = leader->submit(request(1), sink);
+  ASSERT_TRUE(handle.ok());
+  ASSERT_TRUE(sink->wait_ended());
+  leader->cancel(*handle);
+  leader->cancel(12345);
+  auto other = std::make_shared<Sink>();
+  ASSERT_TRUE(leader->submit(request(1), other).ok());
+  ASSERT_TRUE(other->wait_ended());
+  EXPECT_TRUE(engine->counts().cancelled.empty());
+  EXPECT_EQ(sink->outputs().size(), 1u);
+}
+
+TEST_F(LeaderTest, OverflowEndsThatRequestAlone) {
+  start();
+  engine->hold();
+  auto deaf = std::make_shared<DeafSink>(10 * sizeof(TokenOutput));
+  auto sink = std::make_shared<Sink>();
+  const auto handle = leader->submit(request(1000), deaf);
+  ASSERT_TRUE(handle.ok());
+  ASSERT_TRUE(leader->submit(request(50), sink).ok());
+  engine->let_go();
+  ASSERT_TRUE(sink->wait_ended());
+  EXPECT_EQ(sink->outputs().size(), 50u);
+  EXPECT_EQ(engine->counts().cancelled, std::vector<RequestHandle>{*handle});
+  std::vector<TokenOutput> outputs;
+  EXPECT_TRUE(absl::IsCancelled(deaf->outbox.drain(outputs)));
+  EXPECT_EQ(outputs.size(), 10u);
+}
+
+TEST_F(LeaderTest, RequestTheEngineRefusesFailsAlone) {
+  FakeEngine::Script script;
+  script.accept = [](const Request& asked) {
+    return asked.prompt.size() > 10 ? absl::ResourceExhaustedError("too long for the cache")
+                                    : absl::OkStatus();
+  };
+  start(script);
+  auto refused = std::make_shared<Sink>();
+  auto sink = std::make_shared<Sink>();
+  ASSERT_TRUE(leader->submit(request(3, 11), refused).ok());
+  ASSERT_TRUE(leader->submit(request(3), sink).ok());
+  ASSERT_TRUE(refused->wait_ended());
+  ASSERT_TRUE(sink->wait_ended());
+  EXPECT_EQ(refused->error(), absl::ResourceExhaustedError("too long for the cache"));
+  EXPECT_EQ(sink->outputs().size(), 3u);
+}
+
+TEST_F(LeaderTest, DrainFinishesWhatRunsAndTakesNothingNew) {
+  start();
+  engine->hold();
+  auto sink = std::make_shared<Sink>();
+  ASSERT_TRUE(leader->submit(request(10), sink).ok());
+  engine->permit(1);
+  ASSERT_TRUE(sink->wait_tokens(1));
+  leader->drain();
+  EXPECT_TRUE(absl::IsUnavailable(leader->submit(request(1), std::make_shared<Sink>()).status()));
+  EXPECT_FALSE(leader->status().drained);
+  engine->let_go();
+  ASSERT_TRUE(sink->wait_ended());
+  EXPECT_TRUE(stop().ok());
+  EXPECT_EQ(sink->outputs().size(), 10u);
+  EXPECT_TRUE(leader->status().drained);
+}
+
+TEST_F(LeaderTest, StopPastItsDeadlineFailsWhatStillRuns) {
+  start();
+  engine->hold();
+  auto sink = std::make_shared<Sink>();
+  ASSERT_TRUE(leader->submit(request(1000000), sink).ok());
+  engine->permit(1);
+  ASSERT_TRUE(sink->wait_tokens(1));
+  leader->stop(Clock::now());
+  engine->let_go();
+  EXPECT_TRUE(stop().ok());
+  ASSERT_TRUE(sink->wait_ended());
+  EXPECT_TRUE(absl::IsUnavailable(sink->error()));
+  EXPECT_EQ(engine->counts().stops, 1);
+}
+
+TEST_F(LeaderTest, BrokenEngineFailsEveryRequestAndEndsTheLoop) {
+  start();
+  engine->hold();
+  auto sink = std::make_shared<Sink>();
+  ASSERT_TRUE(leader->submit(request(10), sink).ok());
+  engine->break_next_step();
+  engine->let_go();
+  ASSERT_TRUE(sink->wait_ended());
+  thread.join();
+  EXPECT_TRUE(absl::IsInternal(result));
+  EXPECT_TRUE(absl::IsUnavailable(sink->error()));
+  EXPECT_TRUE(absl::IsUnavailable(leader->submit(request(1), std::make_shared<Sink>()).status()));
+}
+
+TEST_F(LeaderTest, FullQueueIsRefusedWhileTheEngineIsBusy) {
+  FakeEngine::Script script;
+  script.max_running = 1;
+  start(script, {.queue = {.max_requests = 2, .max_prompt_tokens = 1000}, .idle_interval = seconds(1)});
+  engine->hold();
+  std::vector<std::shared_ptr<Sink>> sinks;
+  const auto submit = [&] {
+    sinks.push_back(std::make_shared<Sink>());
+    return leader->submit(request(2), sinks.back()).status();
+  };
+  ASSERT_TRUE(submit().ok());
+  ASSERT_TRUE(engine->wait_for([](const auto& counts) { return counts.submitted.size() == 1; }));
+  // What runs does not wait. It may take the loop a moment to say so.
+  const auto deadline = Clock::now() + seconds(10);
+  while (leader->status().waiting.requests > 0 && Clock::now() < deadline) std::this_thread::yield();
+  ASSERT_TRUE(submit().ok());
+  ASSERT_TRUE(submit().ok());
+  EXPECT_TRUE(absl::IsResourceExhausted(submit()));
+  sinks.pop_back();
+  engine->let_go();
+  for (const auto& sink : sinks) ASSERT_TRUE(sink->wait_ended());
+}
+
+TEST_F(LeaderTest, RandomCancelsFromManyThreadsLeaveNothingBehind) {
+  FakeEngine::Script script;
+  script.max_running = 4;
+  start(script,
+        {.queue = {.max_requests = 1 << 20, .max_prompt_tokens = 1 << 30}, .idle_interval = seconds(1)});
+  constexpr int kThreads = 4, kEach = 200;
+  std::vector<std::shared_ptr<Sink>> sinks(kThreads * kEach);
+  std::vector<std::thread> clients;
+  for (int t = 0; t < kThreads; ++t) {
+    clients.emplace_back([&, t] {
+      std::mt19937 random(static_cast<unsigned>(t));
+      std::vector<RequestHandle> handles;
+      for (int i = 0; i < kEach; ++i) {
+        auto& sink = sinks[static_cast<size_t>(t * kEach + i)];
+        sink = std::make_shared<Sink>();
+        const auto handle = leader->submit(request(1 + static_cast<int32_t>(random() % 5)), sink);
+        ASSERT_TRUE(handle.ok());
+        handles.push_back(*handle);
+        if (random() % 2 == 0) leader->cancel(handles[random() % handles.size()]);
+      }
+    });
+  }
+  for (auto& client : clients) client.join();
+  for (const auto& sink : sinks) {
+    ASSERT_TRUE(sink->wait_ended());
+    int ends = 0;
+    for (const auto& output : sink->outputs()) ends += output.finish == FinishReason::none ? 0 : 1;
+    EXPECT_EQ(ends, 1);
+  }
+  EXPECT_TRUE(stop().ok());
+  const LeaderStatus status = leader->status();
+  EXPECT_TRUE(status.drained);
+  EXPECT_EQ(status.active, 0);
+  EXPECT_EQ(status.waiting.prompt_tokens, 0);
+}
+
+}  // namespace
+}  // namespace trireme::worker

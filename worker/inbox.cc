@@ -1,0 +1,87 @@
+#include "worker/inbox.h"
+
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace trireme::worker {
+
+void Commands::clear() {
+  submissions.clear();
+  cancels.clear();
+}
+
+absl::Status Inbox::push(Submission submission) {
+  {
+    std::lock_guard lock(mutex_);
+    if (closed_) return absl::UnavailableError("the replica is draining and takes no new requests");
+    const int64_t tokens = static_cast<int64_t>(submission.request.prompt.size());
+    const int64_t requests_waiting = queued_.requests + engine_.requests;
+    const int64_t tokens_waiting = queued_.prompt_tokens + engine_.prompt_tokens;
+    if (requests_waiting >= limits_.max_requests) {
+      return absl::ResourceExhaustedError(absl::StrCat("queue is full: ", requests_waiting,
+                                                       " requests wait, at most ", limits_.max_requests));
+    }
+    if (requests_waiting > 0 && tokens_waiting + tokens > limits_.max_prompt_tokens) {
+      return absl::ResourceExhaustedError(absl::StrCat("queue is full: ", tokens_waiting,
+                                                       " prompt tokens wait, this request has ", tokens,
+                                                       ", at most ", limits_.max_prompt_tokens));
+    }
+    queued_.requests += 1;
+    queued_.prompt_tokens += tokens;
+    commands_.submissions.push_back(std::move(submission));
+  }
+  changed_.notify_one();
+  return absl::OkStatus();
+}
+
+void Inbox::cancel(RequestHandle handle) {
+  {
+    std::lock_guard lock(mutex_);
+    commands_.cancels.push_back(handle);
+  }
+  changed_.notify_one();
+}
+
+void Inbox::close() {
+  std::lock_guard lock(mutex_);
+  closed_ = true;
+}
+
+bool Inbox::closed() const {
+  std::lock_guard lock(mutex_);
+  return closed_;
+}
+
+void Inbox::wake() {
+  {
+    std::lock_guard lock(mutex_);
+    woken_ = true;
+  }
+  changed_.notify_one();
+}
+
+void Inbox::take(Commands& commands, std::chrono::steady_clock::time_point deadline) {
+  commands.clear();
+  std::unique_lock lock(mutex_);
+  changed_.wait_until(lock, deadline, [this] { return woken_ || !commands_.empty(); });
+  woken_ = false;
+  std::swap(commands, commands_);
+  taken_ = queued_;
+}
+
+void Inbox::set_engine_waiting(Waiting waiting) {
+  std::lock_guard lock(mutex_);
+  queued_.requests -= taken_.requests;
+  queued_.prompt_tokens -= taken_.prompt_tokens;
+  taken_ = {};
+  engine_ = waiting;
+}
+
+Waiting Inbox::waiting() const {
+  std::lock_guard lock(mutex_);
+  return {queued_.requests + engine_.requests, queued_.prompt_tokens + engine_.prompt_tokens};
+}
+
+}  // namespace trireme::worker

@@ -1,0 +1,176 @@
+#include "worker/leader.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace trireme::worker {
+
+namespace {
+
+// An engine that has work but nothing to run is waiting for something that we cannot see; look again soon,
+// without spinning.
+constexpr std::chrono::milliseconds kNothingToRun{5};
+
+}  // namespace
+
+Leader::Leader(StepEngine& engine, Delivery& delivery, LeaderOptions options)
+    : engine_(engine), delivery_(delivery), options_(options), inbox_(options.queue) {
+  publish();
+}
+
+absl::StatusOr<RequestHandle> Leader::submit(Request request, std::shared_ptr<RequestSink> sink) {
+  const RequestHandle handle = next_handle_.fetch_add(1);
+  request.handle = handle;
+  if (auto status = inbox_.push({std::move(request), std::move(sink)}); !status.ok()) return status;
+  return handle;
+}
+
+void Leader::cancel(RequestHandle handle) { inbox_.cancel(handle); }
+
+void Leader::drain() { inbox_.close(); }
+
+void Leader::stop(TimePoint deadline) {
+  drain();
+  {
+    std::lock_guard lock(mutex_);
+    stop_deadline_ = std::min(deadline, stop_deadline_.value_or(deadline));
+  }
+  inbox_.wake();
+}
+
+LeaderStatus Leader::status() const {
+  LeaderStatus status;
+  status.draining = inbox_.closed();
+  // Before active_: a request leaves the queue only after it has become active.
+  status.waiting = inbox_.waiting();
+  std::lock_guard lock(mutex_);
+  status.engine = engine_stats_;
+  status.active = active_;
+  status.drained = status.draining && status.waiting.requests == 0 && status.active == 0;
+  return status;
+}
+
+absl::Status Leader::run() {
+  absl::Status status = serve();
+  fail_all(status.ok() ? absl::UnavailableError("the replica is shutting down")
+                       : absl::UnavailableError("the replica's engine has failed"));
+  publish();
+  delivery_.post(to_wake_);
+  return status;
+}
+
+absl::Status Leader::serve() {
+  auto next_beat = TimePoint::clock::now();
+  auto look_again = next_beat;
+  while (true) {
+    take_commands(engine_.has_work() ? look_again : next_beat);
+    if (is_over()) return engine_.broadcast_stop();
+    bool ran = false;
+    if (engine_.has_work()) {
+      absl::StatusOr<bool> stepped = engine_.step(outputs_);
+      if (!stepped.ok()) return stepped.status();
+      ran = *stepped;
+      dispatch();
+    }
+    publish();
+    delivery_.post(to_wake_);
+    const auto now = TimePoint::clock::now();
+    look_again = ran ? now : now + kNothingToRun;
+    if (!ran && now < next_beat) continue;
+    if (!ran) {
+      if (auto status = engine_.broadcast_idle(); !status.ok()) return status;
+    }
+    beats_.fetch_add(1, std::memory_order_relaxed);
+    next_beat = now + options_.idle_interval;
+  }
+}
+
+void Leader::take_commands(TimePoint deadline) {
+  {
+    std::lock_guard lock(mutex_);
+    // Waits past the deadline of a stop would be too long; a stop without work ends at once anyway.
+    if (stop_deadline_) deadline = std::min(deadline, *stop_deadline_);
+  }
+  inbox_.take(commands_, deadline);
+  for (Submission& submission : commands_.submissions) apply_submission(submission);
+  for (RequestHandle handle : commands_.cancels) end_cancelled(handle);
+  if (!commands_.empty()) publish();
+}
+
+void Leader::apply_submission(Submission& submission) {
+  const RequestHandle handle = submission.request.handle;
+  if (auto status = engine_.submit(std::move(submission.request)); !status.ok()) {
+    fail(submission.sink, std::move(status));
+    return;
+  }
+  sinks_.emplace(handle, std::move(submission.sink));
+}
+
+void Leader::end_cancelled(RequestHandle handle) {
+  const auto sink = sinks_.find(handle);
+  if (sink == sinks_.end()) return;
+  engine_.cancel(handle);
+  TokenOutput output;
+  output.handle = handle;
+  output.finish = FinishReason::cancelled;
+  output.has_token = false;
+  push(sink, output);
+}
+
+void Leader::dispatch() {
+  for (const TokenOutput& output : outputs_) {
+    // Outputs of a request that was cancelled here have no sink any more.
+    if (const auto sink = sinks_.find(output.handle); sink != sinks_.end()) push(sink, output);
+  }
+  outputs_.clear();
+}
+
+void Leader::push(Sinks::iterator sink, const TokenOutput& output) {
+  const bool ended = output.finish != FinishReason::none;
+  switch (sink->second->outbox.push(output)) {
+    case Outbox::Push::kWake:
+      to_wake_.push_back(sink->second);
+      break;
+    case Outbox::Push::kQueued:
+      break;
+    case Outbox::Push::kOverflow:
+      fail(sink->second, absl::CancelledError("cancelled: too much output was left unread"));
+      [[fallthrough]];
+    case Outbox::Push::kClosed:
+      if (!ended) engine_.cancel(sink->first);
+      sinks_.erase(sink);
+      return;
+  }
+  if (ended) sinks_.erase(sink);
+}
+
+void Leader::fail(const std::shared_ptr<RequestSink>& sink, absl::Status error) {
+  if (sink->outbox.fail(std::move(error)) == Outbox::Push::kWake) to_wake_.push_back(sink);
+}
+
+void Leader::fail_all(const absl::Status& error) {
+  inbox_.close();
+  inbox_.take(commands_, TimePoint::clock::now());
+  for (Submission& submission : commands_.submissions) fail(submission.sink, error);
+  for (auto& [handle, sink] : sinks_) fail(sink, error);
+  sinks_.clear();
+}
+
+void Leader::publish() {
+  const SchedulerStats stats = engine_.stats();
+  {
+    std::lock_guard lock(mutex_);
+    engine_stats_ = stats;
+    active_ = static_cast<int64_t>(sinks_.size());
+  }
+  inbox_.set_engine_waiting({stats.waiting, stats.waiting_prompt_tokens});
+}
+
+bool Leader::is_over() {
+  std::lock_guard lock(mutex_);
+  if (!stop_deadline_) return false;
+  const bool drained = sinks_.empty() && inbox_.waiting().requests == 0;
+  return drained || TimePoint::clock::now() >= *stop_deadline_;
+}
+
+}  // namespace trireme::worker

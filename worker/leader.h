@@ -1,0 +1,101 @@
+#pragma once
+// The step loop of a replica's leader.
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "worker/delivery.h"
+#include "worker/inbox.h"
+#include "worker/outbox.h"
+#include "worker/step_engine.h"
+
+namespace trireme::worker {
+
+struct LeaderOptions {
+  QueueLimits queue;
+  std::chrono::milliseconds idle_interval{1000};  // between signs of life to idle followers
+};
+
+/// What the loop looked like when it last looked up.
+struct LeaderStatus {
+  SchedulerStats engine;
+  Waiting waiting;     // inbox and engine together
+  int64_t active = 0;  // requests that were taken and have not ended
+  bool draining = false;
+  bool drained = false;  // draining, and nothing is left
+};
+
+/// Moves requests from the inbox into the engine, steps while there is work, and puts the tokens into each
+/// request's outbox. One thread runs it, and that thread alone touches the engine (and, through it, MPI); it
+/// never calls gRPC and never waits for a reader. Everything but run() may be called from any thread.
+class Leader {
+ public:
+  using TimePoint = std::chrono::steady_clock::time_point;
+
+  /// All must outlive it. Construct it on the thread that will call run().
+  Leader(StepEngine& engine, Delivery& delivery, LeaderOptions options);
+
+  /// Queues a request; its handle is chosen here. Its outputs reach `sink` until one with a finish reason, or
+  /// until its outbox fails. RESOURCE_EXHAUSTED when too much waits, UNAVAILABLE when draining.
+  absl::StatusOr<RequestHandle> submit(Request request, std::shared_ptr<RequestSink> sink);
+  /// Ends a request before the next step; the sink gets an output with FinishReason::cancelled. Handles that
+  /// are unknown or over change nothing.
+  void cancel(RequestHandle handle);
+
+  /// Takes no new requests from now on.
+  void drain();
+  /// Drains; run() returns when nothing is left, or at `deadline`: what still runs then fails with
+  /// UNAVAILABLE. An earlier deadline replaces a later one.
+  void stop(TimePoint deadline);
+
+  /// Serves until stop(). The stop plan has been broadcast when it returns OK. An error means that the engine
+  /// is broken: all requests have failed with UNAVAILABLE, and the process must end.
+  absl::Status run();
+
+  LeaderStatus status() const;
+  bool draining() const { return inbox_.closed(); }
+  /// Moves with every finished step and every idle heartbeat.
+  uint64_t beats() const { return beats_.load(std::memory_order_relaxed); }
+
+ private:
+  using Sinks = std::unordered_map<RequestHandle, std::shared_ptr<RequestSink>>;
+
+  absl::Status serve();
+  void take_commands(TimePoint deadline);
+  void apply_submission(Submission& submission);
+  void end_cancelled(RequestHandle handle);
+  void dispatch();
+  void push(Sinks::iterator sink, const TokenOutput& output);
+  void fail(const std::shared_ptr<RequestSink>& sink, absl::Status error);
+  void fail_all(const absl::Status& error);
+  void publish();
+  bool is_over();
+
+  StepEngine& engine_;
+  Delivery& delivery_;
+  const LeaderOptions options_;
+  Inbox inbox_;
+  std::atomic<RequestHandle> next_handle_{1};
+  std::atomic<uint64_t> beats_{0};
+
+  // The loop's own.
+  Sinks sinks_;
+  Commands commands_;
+  std::vector<TokenOutput> outputs_;
+  std::vector<std::shared_ptr<RequestSink>> to_wake_;
+
+  mutable std::mutex mutex_;
+  SchedulerStats engine_stats_;
+  int64_t active_ = 0;
+  std::optional<TimePoint> stop_deadline_;
+};
+
+}  // namespace trireme::worker

@@ -1,0 +1,39 @@
+#pragma once
+// What the leader and follower loops need of an engine. The real one is behind EngineAdapter; tests and the
+// measurement of the serving path itself put scripted ones here.
+
+#include <chrono>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/request.h"
+#include "engine/scheduler/scheduler.h"
+
+namespace trireme::worker {
+
+/// The leader's side. One thread calls it, the one that created it. Contracts are those of trireme::Engine.
+class StepEngine {
+ public:
+  virtual ~StepEngine() = default;
+
+  virtual absl::Status submit(Request request) = 0;
+  /// Whether the handle was known. Nothing of the request is left when it returns.
+  virtual bool cancel(RequestHandle handle) = 0;
+  virtual bool has_work() const = 0;
+  /// One step; appends its tokens. False when there was nothing to run. An error means that the engine is
+  /// broken.
+  virtual absl::StatusOr<bool> step(std::vector<TokenOutput>& outputs) = 0;
+  virtual absl::Status broadcast_idle() = 0;
+  virtual absl::Status broadcast_stop() = 0;
+  virtual SchedulerStats stats() const = 0;
+};
+
+/// A follower's side. One thread.
+class StepFollower {
+ public:
+  virtual ~StepFollower() = default;
+  /// Waits for one plan and runs it. False after the stop plan, DEADLINE_EXCEEDED when none came in time.
+  virtual absl::StatusOr<bool> follow(std::chrono::milliseconds deadline) = 0;
+};
+
+}  // namespace trireme::worker
