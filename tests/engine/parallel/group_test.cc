@@ -6,6 +6,7 @@
 #include <cstring>
 #include <random>
 
+#include "engine/parallel/agreement.h"
 #include "engine/parallel/process_group.h"
 
 namespace trireme {
@@ -70,6 +71,23 @@ TEST(HostGroupTest, AWaitThatNobodyAnswersEndsAtItsDeadline) {
     EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("rank 1 of"));
   }
   ASSERT_TRUE(world->barrier(kDeadline).ok());
+}
+
+TEST(AgreementTest, OneRankThatFailsFailsAllWithItsMessage) {
+  EXPECT_TRUE(agree_on_success(*world, absl::OkStatus(), kDeadline).ok());
+  const int last = world->size() - 1;
+  const absl::Status mine = world->rank() == last ? absl::DataLossError("file too short") : absl::OkStatus();
+  const absl::Status all = agree_on_success(*world, mine, kDeadline);
+  EXPECT_EQ(all.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(all.message()), ::testing::HasSubstr("file too short"));
+  const std::string where = last > 0 ? "rank " + std::to_string(last) : "";
+  EXPECT_THAT(std::string(all.message()), ::testing::HasSubstr(where));
+}
+
+TEST(AgreementTest, TheSmallestNumberWins) {
+  const auto least = agree_on_minimum(*world, int64_t{1} << (40 - world->rank()), kDeadline);
+  ASSERT_TRUE(least.ok()) << least.status();
+  EXPECT_EQ(*least, int64_t{1} << (40 - (world->size() - 1)));
 }
 
 TEST(HostGroupTest, SplitMakesGroupsByColorOrderedByKey) {
