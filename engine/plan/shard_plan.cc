@@ -94,8 +94,8 @@ int64_t activation_elements(const ModelShape& model, const TensorParallelLayout&
   const HeadGroup& heads = layout.heads.at(tp_rank);
   const int64_t q = int64_t{heads.head_end - heads.head_begin} * model.head_dim;
   const int64_t kv = int64_t{heads.kv_head_end - heads.kv_head_begin} * model.head_dim;
-  const int64_t per_token =
-      2 * int64_t{model.hidden_size} + q + 2 * kv + q + 3 * int64_t{layout.intermediate_per_rank};
+  const int64_t in_layer = std::max(2 * q + 2 * kv, 3 * int64_t{layout.intermediate_per_rank});
+  const int64_t per_token = 2 * int64_t{model.hidden_size} + in_layer;
   const int64_t whole_logits =
       tp_rank == 0 && layout.tp_size > 1 ? int64_t{layout.vocab_per_rank} * layout.tp_size : 0;
   const int64_t per_sequence = model.hidden_size + layout.vocab_per_rank + whole_logits;

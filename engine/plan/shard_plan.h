@@ -52,9 +52,10 @@ struct ShardPlan {
 /// FAILED_PRECONDITION with the reason where `tp_size` cannot divide the model.
 absl::StatusOr<TensorParallelLayout> layout_tensor_parallel(const ModelShape& model, int tp_size);
 
-/// f32 elements the activations of one step take on one rank: residual stream and its normalized copy, merged
-/// QKV, attention output, gate and up, their product, and for each sampled sequence one hidden row and its
-/// logits (the leader also holds the logits of all ranks). The runner's workspace is exactly this large.
+/// f32 elements the activations of one step take on one rank: the residual stream and its normalized copy;
+/// inside a layer either merged QKV and the attention's output, or gate, up and their product; for each
+/// sampled sequence one hidden row and its logits (the leader also holds those of all ranks). The runner's
+/// arena is this large, alignment aside.
 int64_t activation_elements(const ModelShape& model, const TensorParallelLayout& layout, int tp_rank,
                             int64_t max_step_tokens, int64_t max_num_seqs);
 
