@@ -1,7 +1,6 @@
 #pragma once
 // The facade: one model on one rank of one replica. Knows token ids, not text; groups, not RPCs.
 
-#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -14,6 +13,8 @@
 #include "engine/parallel/process_group.h"
 #include "engine/plan/byte_ledger.h"
 #include "engine/request.h"
+#include "engine/runner/step_phases.h"
+#include "engine/runner/step_progress.h"
 #include "engine/scheduler/scheduler.h"
 #include "engine/scheduler/step_plan.h"
 
@@ -22,6 +23,7 @@ namespace trireme {
 struct EngineConfig {
   std::string model_dir;               // empty with dummy weights
   ModelConfig model;                   // already read from model_dir/config.json
+  std::string backend = "auto";        // auto, cpu, cuda
   bool dummy_weights = false;          // drawn, not read: for benchmarks
   std::string compute_dtype = "auto";  // auto, f32, bf16
   int num_threads = 0;                 // 0: all that the process may use
@@ -32,12 +34,8 @@ struct EngineConfig {
   int64_t kv_memory_bytes = 0;  // 0: fitted to what is left
   int local_ranks = 1;          // ranks that share this host's memory
   bool enable_prefix_cache = true;
-};
-
-/// Progress of a step, for the watchdog: written by the engine's thread, read by any.
-struct StepProgress {
-  std::atomic<uint64_t> counter{0};  // moves with each layer and chunk
-  std::atomic<bool> running{false};  // a step is being computed
+  std::chrono::milliseconds load_timeout{1'800'000};  // for ranks to wait for each other while loading
+  std::chrono::milliseconds plan_timeout{10'000};     // for a plan to reach the followers
 };
 
 class Engine {
@@ -65,7 +63,13 @@ class Engine {
   SchedulerStats stats() const;
   absl::Status check_integrity() const;
   const ByteLedger& ledger() const;
+  /// Readable by any thread.
   const StepProgress& progress() const;
+  /// Where the time went, since the start.
+  const StepPhases& phases() const;
+  /// One sentence per decision the user should know of (a dtype that is not the checkpoint's, a shorter
+  /// context).
+  const std::vector<std::string>& notes() const;
   int max_context_len() const;
   DType compute_dtype() const;
   std::string backend_name() const;

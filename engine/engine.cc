@@ -1,0 +1,155 @@
+#include "engine/engine.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/loading.h"
+#include "engine/parallel/agreement.h"
+
+namespace trireme {
+
+struct Engine::Impl {
+  Impl(const EngineConfig& engine_config, HostGroup& host_group, LoadedRank loaded)
+      : config(engine_config), host(host_group), rank(std::move(loaded)) {}
+
+  /// Sends the words of a plan from the leader to the followers.
+  absl::Status broadcast(const StepPlan& plan_to_send) {
+    if (host.size() == 1) return absl::OkStatus();
+    PhaseScope phase(phases, Phase::broadcast);
+    pack(plan_to_send, words);
+    return host.broadcast(words, 0, config.plan_timeout);
+  }
+
+  absl::Status send_command(StepPlan::Kind kind) {
+    StepPlan command;
+    command.kind = kind;
+    command.step = progress.step.load();
+    return broadcast(command);
+  }
+
+  void run(const StepPlan& plan_to_run) {
+    progress.step.store(plan_to_run.step);
+    progress.move();
+    progress.running.store(true);
+    runner->run(plan_to_run);
+    progress.running.store(false);
+    progress.move();
+  }
+
+  EngineConfig config;
+  HostGroup& host;
+  LoadedRank rank;
+  StepPhases phases;
+  StepProgress progress;
+  std::unique_ptr<ModelRunner> runner;
+  std::unique_ptr<Scheduler> scheduler;  // on the leader
+  StepPlan plan;
+  std::vector<int32_t> words;
+};
+
+namespace {
+
+SchedulerConfig scheduler_config(const EngineConfig& config, const StepPlanLimits& limits) {
+  SchedulerConfig scheduler;
+  scheduler.max_num_seqs = limits.max_num_seqs;
+  scheduler.max_step_tokens = limits.max_num_tokens;
+  scheduler.max_context_len = limits.max_context_len;
+  scheduler.num_blocks = limits.num_blocks;
+  scheduler.block_size = limits.block_size;
+  scheduler.vocab_size = limits.vocab_size;
+  scheduler.enable_prefix_cache = config.enable_prefix_cache;
+  return scheduler;
+}
+
+absl::Status validate(const EngineConfig& config) {
+  const auto wrong = [](const char* what, int64_t got, const char* wanted) {
+    return absl::InvalidArgumentError(absl::StrCat(what, ": got ", got, ", wanted ", wanted));
+  };
+  if (config.max_num_seqs < 1 || config.max_num_seqs > 4096)
+    return wrong("max_num_seqs", config.max_num_seqs, "1 to 4096");
+  if (config.max_step_tokens < config.max_num_seqs || config.max_step_tokens > 65536) {
+    return wrong("max_step_tokens", config.max_step_tokens, "max_num_seqs to 65536");
+  }
+  if (config.block_size < 1 || config.block_size > 256)
+    return wrong("block_size", config.block_size, "1 to 256");
+  if (config.kv_memory_bytes < 0) return wrong("kv_memory_bytes", config.kv_memory_bytes, "0 or more");
+  if (config.local_ranks < 1) return wrong("local_ranks", config.local_ranks, "1 or more");
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Engine::~Engine() = default;
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::create(const EngineConfig& config, HostGroup& group) {
+  if (absl::Status valid = agree_on_success(group, validate(config), config.load_timeout); !valid.ok())
+    return valid;
+  auto rank = load_rank(config, group);
+  if (!rank.ok()) return rank.status();
+  auto impl = std::make_unique<Impl>(config, group, *std::move(rank));
+  auto runner = ModelRunner::create(impl->rank.runner, *impl->rank.backend, *impl->rank.group,
+                                    *impl->rank.model, *impl->rank.cache, impl->phases, impl->progress);
+  const absl::Status all = agree_on_success(group, runner.status(), config.load_timeout);
+  if (!all.ok()) return all;
+  impl->runner = *std::move(runner);
+  if (group.rank() == 0) {
+    impl->scheduler = std::make_unique<Scheduler>(scheduler_config(config, impl->rank.runner.limits));
+  }
+  impl->rank.ledger.resident_bytes = resident_bytes();
+  return std::unique_ptr<Engine>(new Engine(std::move(impl)));
+}
+
+absl::Status Engine::submit(Request request) { return impl_->scheduler->add(std::move(request)); }
+
+bool Engine::cancel(RequestHandle handle) { return impl_->scheduler->cancel(handle); }
+
+bool Engine::has_work() const { return impl_->scheduler->has_work(); }
+
+absl::StatusOr<bool> Engine::step(std::vector<TokenOutput>& outputs) {
+  Impl& impl = *impl_;
+  PhaseScope whole(impl.phases, Phase::schedule);
+  impl.scheduler->take_finished(outputs);
+  if (!impl.scheduler->schedule(impl.plan)) return false;
+  impl.plan.step = impl.progress.step.load() + 1;
+  if (absl::Status sent = impl.broadcast(impl.plan); !sent.ok()) return sent;
+  impl.run(impl.plan);
+  impl.phases.enter(Phase::finish);
+  impl.scheduler->finish_step(impl.plan, impl.runner->sampled_ids().data(), impl.runner->logprobs().data(),
+                              outputs);
+  return true;
+}
+
+absl::Status Engine::broadcast_idle() { return impl_->send_command(StepPlan::Kind::kIdle); }
+
+absl::Status Engine::broadcast_stop() { return impl_->send_command(StepPlan::Kind::kStop); }
+
+absl::StatusOr<bool> Engine::follow(std::chrono::milliseconds deadline) {
+  Impl& impl = *impl_;
+  if (absl::Status received = impl.host.broadcast(impl.words, 0, deadline); !received.ok()) return received;
+  absl::Status valid = unpack(impl.words.data(), impl.words.size(), impl.rank.runner.limits, impl.plan);
+  if (!valid.ok()) return valid;
+  switch (impl.plan.kind) {
+    case StepPlan::Kind::kStop:
+      return false;
+    case StepPlan::Kind::kIdle:
+      return true;
+    case StepPlan::Kind::kRun:
+      break;
+  }
+  impl.run(impl.plan);
+  impl.phases.enter(Phase::idle);
+  return true;
+}
+
+SchedulerStats Engine::stats() const { return impl_->scheduler->stats(); }
+absl::Status Engine::check_integrity() const { return impl_->scheduler->check_integrity(); }
+const ByteLedger& Engine::ledger() const { return impl_->rank.ledger; }
+const StepProgress& Engine::progress() const { return impl_->progress; }
+const StepPhases& Engine::phases() const { return impl_->phases; }
+const std::vector<std::string>& Engine::notes() const { return impl_->rank.notes; }
+int Engine::max_context_len() const { return impl_->rank.runner.limits.max_context_len; }
+DType Engine::compute_dtype() const { return impl_->rank.compute_dtype; }
+std::string Engine::backend_name() const { return impl_->rank.backend->name(); }
+
+}  // namespace trireme

@@ -1,0 +1,210 @@
+#include "engine/loading.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+
+#include "absl/strings/str_cat.h"
+#include "engine/parallel/agreement.h"
+#include "engine/weights/safetensors.h"
+#include "engine/weights/weight_loader.h"
+
+namespace trireme {
+namespace {
+
+constexpr float kDummyDeviation = 0.02f;
+constexpr uint64_t kDummySeed = 1;
+// Of the memory that is left after loading, what the cache may take; the rest is for what no ledger knows.
+constexpr double kCacheShare = 0.9;
+
+absl::StatusOr<std::unique_ptr<Backend>> choose_backend(const EngineConfig& config,
+                                                        std::vector<std::string>& notes) {
+  if (config.backend == "cuda") {
+    return absl::UnimplementedError("--backend cuda: this build has no CUDA backend; use --backend cpu");
+  }
+  if (config.backend != "auto" && config.backend != "cpu") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("backend: got '", config.backend, "', wanted auto, cpu or cuda"));
+  }
+  if (config.backend == "auto")
+    notes.push_back("backend auto: the CPU, since this build has no CUDA backend");
+  CpuOptions options;
+  options.num_threads = config.num_threads;
+  return create_cpu_backend(options);
+}
+
+/// The stages of a start, agreed on one by one. Within a stage whatever talks to the other ranks comes before
+/// anything that can fail on one rank alone: a rank that left early would answer the wrong question.
+class Loader {
+ public:
+  Loader(const EngineConfig& config, HostGroup& host) : config_(config), host_(host) {}
+
+  absl::StatusOr<LoadedRank> load() {
+    resident_before_ = resident_bytes();
+    for (auto stage : {&Loader::open, &Loader::cut, &Loader::fill, &Loader::size_cache}) {
+      absl::Status done = agree_on_success(host_, (this->*stage)(), config_.load_timeout);
+      if (!done.ok()) return done;
+    }
+    return std::move(rank_);
+  }
+
+ private:
+  /// Backend, checkpoint, compute dtype.
+  absl::Status open() {
+    auto backend = choose_backend(config_, rank_.notes);
+    if (!backend.ok()) return backend.status();
+    rank_.backend = *std::move(backend);
+    DType stored = config_.model.checkpoint_dtype;
+    if (!config_.dummy_weights) {
+      auto checkpoint = Checkpoint::open(config_.model_dir);
+      if (!checkpoint.ok()) return checkpoint.status();
+      checkpoint_ = *std::move(checkpoint);
+      stored = dominant_dtype(*checkpoint_);
+    }
+    std::string note;
+    auto dtype = choose_compute_dtype(config_.compute_dtype, stored, *rank_.backend, &note);
+    if (!dtype.ok()) return dtype.status();
+    if (!note.empty()) rank_.notes.push_back(note);
+    rank_.compute_dtype = *dtype;
+    return absl::OkStatus();
+  }
+
+  /// This rank's part of the model. The dtype is one for all: ranks may stand on different processors.
+  absl::Status cut() {
+    auto all_bf16 = agree_on_minimum(host_, rank_.compute_dtype == DType::bf16 ? 1 : 0, config_.load_timeout);
+    if (!all_bf16.ok()) return all_bf16.status();
+    if (*all_bf16 == 0 && rank_.compute_dtype == DType::bf16) {
+      rank_.compute_dtype = DType::f32;
+      rank_.notes.push_back("compute dtype f32: another rank's processor has no bf16 products");
+    }
+    RunnerConfig& runner = rank_.runner;
+    runner.shape =
+        model_shape(config_.model, config_.model.architecture, rank_.compute_dtype, rank_.compute_dtype);
+    auto layout = layout_tensor_parallel(runner.shape, host_.size());
+    if (!layout.ok()) return layout.status();
+    runner.layout = *std::move(layout);
+    runner.tp_rank = host_.rank();
+    rank_.group = create_mpi_process_group(host_);
+    if (absl::Status context = choose_context(); !context.ok()) return context;
+    const Shard shard{runner.shape, runner.layout, runner.tp_rank};
+    auto model = create_causal_lm(config_.model, shard, *rank_.backend, context_len_);
+    if (!model.ok()) return model.status();
+    rank_.model = *std::move(model);
+    return absl::OkStatus();
+  }
+
+  absl::Status choose_context() {
+    const RopeScaling& scaling = config_.model.rope_scaling;
+    int longest = config_.model.max_position_embeddings;
+    if (scaling.kind == RopeScaling::Kind::dynamic) longest = static_cast<int>(longest * scaling.factor);
+    if (config_.max_context_len < 0 || config_.max_context_len > longest) {
+      return absl::InvalidArgumentError(absl::StrCat("max_context_len: got ", config_.max_context_len,
+                                                     ", wanted at most the model's ", longest));
+    }
+    context_len_ =
+        config_.max_context_len > 0 ? config_.max_context_len : config_.model.max_position_embeddings;
+    return absl::OkStatus();
+  }
+
+  absl::Status fill() {
+    const std::vector<Parameter*> parameters = rank_.model->parameters();
+    const int threads = config_.num_threads > 0 ? config_.num_threads : 0;
+    LoadStats stats;
+    absl::Status filled =
+        config_.dummy_weights
+            ? fill_dummy_parameters(parameters, rank_.compute_dtype, *rank_.backend, kDummyDeviation,
+                                    kDummySeed, threads, &stats)
+            : load_parameters(*checkpoint_, parameters, rank_.compute_dtype, *rank_.backend, threads, &stats);
+    if (!filled.ok()) return filled;
+    checkpoint_.reset();
+    const RankBytes bytes = predicted();
+    rank_.ledger.rank = host_.rank();
+    rank_.ledger.read_bytes = static_cast<int64_t>(stats.bytes_read);
+    rank_.ledger.lines.push_back({"weights", bytes.weights, resident_bytes() - resident_before_});
+    return absl::OkStatus();
+  }
+
+  RankBytes predicted() const {
+    return rank_bytes(rank_.runner.shape, rank_.runner.layout, host_.rank(), config_.max_step_tokens,
+                      config_.max_num_seqs);
+  }
+
+  /// The cache takes what is left, as far as it is of use, and no more than was allowed. All ranks have the
+  /// same blocks.
+  absl::Status size_cache() {
+    KvCacheSpec spec;
+    spec.num_layers = config_.model.num_layers;
+    const HeadGroup& heads = rank_.runner.layout.heads[host_.rank()];
+    spec.num_kv_heads = heads.kv_head_end - heads.kv_head_begin;
+    spec.head_dim = config_.model.head_dim;
+    spec.block_size = config_.block_size;
+    spec.dtype = rank_.compute_dtype;
+    const int64_t block_bytes = static_cast<int64_t>(rank_.backend->kv_block_bytes(spec));
+    const int64_t activations = predicted().activations;
+    const int64_t left = rank_.backend->available_memory_bytes() / config_.local_ranks - activations;
+    const int64_t allowed = config_.kv_memory_bytes > 0
+                                ? config_.kv_memory_bytes
+                                : static_cast<int64_t>(kCacheShare * static_cast<double>(left));
+    const int64_t blocks_per_seq = (context_len_ + config_.block_size - 1) / config_.block_size;
+    const int64_t of_use = blocks_per_seq * config_.max_num_seqs;
+    auto blocks =
+        agree_on_minimum(host_, std::clamp<int64_t>(allowed / block_bytes, 0, of_use), config_.load_timeout);
+    if (!blocks.ok()) return blocks.status();
+    if (absl::Status fits = fit_context(*blocks, block_bytes, allowed); !fits.ok()) return fits;
+    auto cache = rank_.backend->create_kv_cache(spec, *blocks);
+    if (!cache.ok()) return cache.status();
+    rank_.cache = *std::move(cache);
+    rank_.ledger.lines.push_back({"KV cache", *blocks * block_bytes, -1});
+    rank_.ledger.lines.push_back({"activations", activations, -1});
+    StepPlanLimits& limits = rank_.runner.limits;
+    limits.max_num_seqs = config_.max_num_seqs;
+    limits.max_num_tokens = config_.max_step_tokens;
+    limits.max_context_len = context_len_;
+    limits.block_size = config_.block_size;
+    limits.num_blocks = static_cast<int32_t>(*blocks);
+    limits.vocab_size = config_.model.vocab_size;
+    return absl::OkStatus();
+  }
+
+  /// One sequence of the whole context must fit; the model's own context is shortened to what does, a wish is
+  /// not.
+  absl::Status fit_context(int64_t blocks, int64_t block_bytes, int64_t allowed) {
+    const int64_t tokens = blocks * config_.block_size;
+    if (tokens >= context_len_) return absl::OkStatus();
+    const int64_t wanted = (context_len_ + config_.block_size - 1) / config_.block_size * block_bytes;
+    if (config_.max_context_len > 0 || tokens < config_.block_size) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("no memory for one sequence: the KV cache of ", context_len_, " tokens takes ",
+                       wanted >> 20, " MiB per rank, ", allowed >> 20,
+                       " MiB may be used; lower --max-context-len or raise --kv-memory"));
+    }
+    rank_.notes.push_back(absl::StrCat("context shortened from ", context_len_, " to ", tokens,
+                                       " tokens, what the KV cache of ", allowed >> 20,
+                                       " MiB per rank holds"));
+    context_len_ = static_cast<int>(tokens);
+    return absl::OkStatus();
+  }
+
+  const EngineConfig& config_;
+  HostGroup& host_;
+  LoadedRank rank_;
+  std::unique_ptr<Checkpoint> checkpoint_;
+  int64_t resident_before_ = 0;
+  int context_len_ = 0;
+};
+
+}  // namespace
+
+int64_t resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  int64_t total = 0, resident = 0;
+  if (!(statm >> total >> resident)) return -1;
+  return resident * sysconf(_SC_PAGESIZE);
+}
+
+absl::StatusOr<LoadedRank> load_rank(const EngineConfig& config, HostGroup& group) {
+  return Loader(config, group).load();
+}
+
+}  // namespace trireme
