@@ -74,6 +74,9 @@ absl::Status validate(const EngineConfig& config) {
     return wrong("block_size", config.block_size, "1 to 256");
   if (config.kv_memory_bytes < 0) return wrong("kv_memory_bytes", config.kv_memory_bytes, "0 or more");
   if (config.local_ranks < 1) return wrong("local_ranks", config.local_ranks, "1 or more");
+  if (config.shard_size > 0 && (config.shard_rank < 0 || config.shard_rank >= config.shard_size)) {
+    return wrong("shard_rank", config.shard_rank, "0 to shard_size - 1");
+  }
   return absl::OkStatus();
 }
 

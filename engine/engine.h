@@ -34,6 +34,8 @@ struct EngineConfig {
   int64_t kv_memory_bytes = 0;  // 0: fitted to what is left
   int local_ranks = 1;          // ranks that share this host's memory
   bool enable_prefix_cache = true;
+  int shard_rank = 0;  // with shard_size > 0: this process alone runs shard_rank of shard_size, its
+  int shard_size = 0;  // communication replaced by nothing, to time a shard; outputs are wrong
   std::chrono::milliseconds load_timeout{1'800'000};  // for ranks to wait for each other while loading
   std::chrono::milliseconds plan_timeout{10'000};     // for a plan to reach the followers
 };

@@ -81,11 +81,17 @@ class Loader {
     RunnerConfig& runner = rank_.runner;
     runner.shape =
         model_shape(config_.model, config_.model.architecture, rank_.compute_dtype, rank_.compute_dtype);
-    auto layout = layout_tensor_parallel(runner.shape, host_.size());
+    const bool isolated = config_.shard_size > 0;
+    auto layout = layout_tensor_parallel(runner.shape, isolated ? config_.shard_size : host_.size());
     if (!layout.ok()) return layout.status();
     runner.layout = *std::move(layout);
-    runner.tp_rank = host_.rank();
-    rank_.group = create_mpi_process_group(host_);
+    runner.tp_rank = isolated ? config_.shard_rank : host_.rank();
+    rank_.group = isolated ? create_isolated_process_group(runner.tp_rank, config_.shard_size)
+                           : create_mpi_process_group(host_);
+    if (isolated) {
+      rank_.notes.push_back(absl::StrCat("rank ", config_.shard_rank, " of ", config_.shard_size,
+                                         " by itself, communication replaced by nothing: outputs are wrong"));
+    }
     if (absl::Status context = choose_context(); !context.ok()) return context;
     const Shard shard{runner.shape, runner.layout, runner.tp_rank};
     auto model = create_causal_lm(config_.model, shard, *rank_.backend, context_len_);
@@ -119,14 +125,14 @@ class Loader {
     if (!filled.ok()) return filled;
     checkpoint_.reset();
     const RankBytes bytes = predicted();
-    rank_.ledger.rank = host_.rank();
+    rank_.ledger.rank = rank_.runner.tp_rank;
     rank_.ledger.read_bytes = static_cast<int64_t>(stats.bytes_read);
     rank_.ledger.lines.push_back({"weights", bytes.weights, resident_bytes() - resident_before_});
     return absl::OkStatus();
   }
 
   RankBytes predicted() const {
-    return rank_bytes(rank_.runner.shape, rank_.runner.layout, host_.rank(), config_.max_step_tokens,
+    return rank_bytes(rank_.runner.shape, rank_.runner.layout, rank_.runner.tp_rank, config_.max_step_tokens,
                       config_.max_num_seqs);
   }
 
@@ -135,7 +141,7 @@ class Loader {
   absl::Status size_cache() {
     KvCacheSpec spec;
     spec.num_layers = config_.model.num_layers;
-    const HeadGroup& heads = rank_.runner.layout.heads[host_.rank()];
+    const HeadGroup& heads = rank_.runner.layout.heads[rank_.runner.tp_rank];
     spec.num_kv_heads = heads.kv_head_end - heads.kv_head_begin;
     spec.head_dim = config_.model.head_dim;
     spec.block_size = config_.block_size;

@@ -43,7 +43,7 @@ class ProcessGroup {
   virtual ~ProcessGroup() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
-  /// "single", "mpi", "nccl".
+  /// "single", "mpi", "nccl", "isolated".
   virtual std::string name() const = 0;
 
   /// tensor = sum over the ranks, the same bits on each, summed in one fixed order whatever its size.
@@ -64,6 +64,9 @@ absl::StatusOr<std::unique_ptr<HostGroup>> create_world(int* argc, char*** argv)
 std::unique_ptr<HostGroup> create_single_host_group();
 
 std::unique_ptr<ProcessGroup> create_single_process_group();
+/// Rank `rank` of `size` by itself, its communication replaced by nothing: for timing one shard of a model
+/// that has no room here. What it computes is wrong.
+std::unique_ptr<ProcessGroup> create_isolated_process_group(int rank, int size);
 /// Collectives among the ranks of `host`, on tensors in host memory.
 std::unique_ptr<ProcessGroup> create_mpi_process_group(HostGroup& host);
 
