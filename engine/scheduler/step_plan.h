@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "absl/status/statusor.h"
+#include "absl/status/status.h"
 #include "kernels/sampling_row.h"
 
 namespace trireme {
@@ -43,10 +43,18 @@ struct StepPlanLimits {
   int32_t vocab_size = 0;
 };
 
+/// INVALID_ARGUMENT naming the field unless every number is finite and in its range: temperature >= 0,
+/// top_k >= 0, top_p in (0, 1], min_p in [0, 1].
+absl::Status check_sampling_row(const SamplingRow& row);
+
 /// Little-endian int32 words: magic, version, kind, step, counts, then the arrays. `out` is reused, not
 /// reallocated when large enough.
 void pack(const StepPlan& plan, std::vector<int32_t>& out);
-/// INVALID_ARGUMENT naming the field, what it was and what was wanted. Never reads past `words`.
+/// INVALID_ARGUMENT naming the field, its index, what it was and what was wanted; `plan` is then without
+/// meaning. Never reads past `words`, and takes no memory beyond what the limits allow. A plan that passes
+/// is safe to run: counts and sums agree, slots are used once, tables cover their contexts, and every id is
+/// in range. kLastToken may only be the first query token of a sequence that has a slot. Plans of another
+/// kind than kRun are empty.
 absl::Status unpack(const int32_t* words, size_t num_words, const StepPlanLimits& limits, StepPlan& plan);
 
 }  // namespace trireme

@@ -1,0 +1,203 @@
+#include "engine/scheduler/step_plan.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <type_traits>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+
+namespace trireme {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "plans travel as the host's words");
+
+constexpr int32_t kMagic = 0x50535254;  // "TRSP"
+constexpr int32_t kVersion = 1;
+constexpr size_t kHeaderWords = 9;  // magic, version, kind, step (2), num_seqs, num_table_blocks, num_tokens,
+                                    // num_sampled
+constexpr size_t kSamplingWords = sizeof(SamplingRow) / sizeof(int32_t);
+static_assert(sizeof(SamplingRow) == 32 && std::is_trivially_copyable_v<SamplingRow>,
+              "no padding may travel");
+
+void append(const std::vector<int32_t>& array, std::vector<int32_t>& out) {
+  out.insert(out.end(), array.begin(), array.end());
+}
+
+absl::Status refuse(absl::string_view field, int64_t got, absl::string_view wanted) {
+  return absl::InvalidArgumentError(absl::StrCat("step plan: ", field, ": got ", got, ", wanted ", wanted));
+}
+
+absl::Status refuse_at(absl::string_view field, size_t index, int64_t got, absl::string_view wanted) {
+  return refuse(absl::StrCat(field, "[", index, "]"), got, wanted);
+}
+
+std::string range(int64_t first, int64_t last) { return absl::StrCat("in [", first, ", ", last, "]"); }
+
+bool in_range(int64_t value, int64_t first, int64_t last) { return value >= first && value <= last; }
+
+int64_t blocks_for(int64_t num_tokens, const StepPlanLimits& limits) {
+  return (num_tokens + limits.block_size - 1) / limits.block_size;
+}
+
+struct Counts {
+  int64_t seqs, table_blocks, tokens, sampled;
+  uint64_t num_words() const {
+    return kHeaderWords + static_cast<uint64_t>(5 * seqs + table_blocks + tokens) +
+           kSamplingWords * static_cast<uint64_t>(sampled);
+  }
+};
+
+absl::Status check_header(const int32_t* words, size_t num_words, const StepPlanLimits& limits,
+                          Counts& counts) {
+  if (num_words < kHeaderWords)
+    return refuse("words", static_cast<int64_t>(num_words), absl::StrCat("at least ", kHeaderWords));
+  if (words[0] != kMagic) return refuse("magic", words[0], absl::StrCat(kMagic));
+  if (words[1] != kVersion) return refuse("version", words[1], absl::StrCat(kVersion));
+  if (!in_range(words[2], 1, 3)) return refuse("kind", words[2], range(1, 3));
+  counts = {words[5], words[6], words[7], words[8]};
+  const bool run = words[2] == static_cast<int32_t>(StepPlan::Kind::kRun);
+  const int64_t first = run ? 1 : 0;
+  const int64_t last = run ? INT32_MAX : 0;  // plans of other kinds are empty
+  const auto check = [&](const char* field, int64_t count, int64_t least, int64_t most) {
+    most = std::min(most, last);
+    return in_range(count, least, most) ? absl::OkStatus() : refuse(field, count, range(least, most));
+  };
+  if (absl::Status s = check("num_seqs", counts.seqs, first, limits.max_num_seqs); !s.ok()) return s;
+  const int64_t most_blocks = counts.seqs * blocks_for(limits.max_context_len, limits);
+  if (absl::Status s = check("num_table_blocks", counts.table_blocks, first, most_blocks); !s.ok()) return s;
+  if (absl::Status s = check("num_tokens", counts.tokens, first, limits.max_num_tokens); !s.ok()) return s;
+  if (absl::Status s = check("num_sampled", counts.sampled, 0, counts.seqs); !s.ok()) return s;
+  if (counts.num_words() != num_words)
+    return refuse("words", static_cast<int64_t>(num_words), absl::StrCat(counts.num_words()));
+  return absl::OkStatus();
+}
+
+absl::Status check_sequence(const StepPlan& plan, size_t i, const StepPlanLimits& limits) {
+  const int64_t max_context = limits.max_context_len;
+  if (!in_range(plan.slots[i], -1, limits.max_num_seqs - 1))
+    return refuse_at("slots", i, plan.slots[i], range(-1, limits.max_num_seqs - 1));
+  // Plans are small, and a search needs no memory.
+  for (size_t j = 0; plan.slots[i] != -1 && j < i; ++j) {
+    if (plan.slots[j] == plan.slots[i])
+      return refuse_at("slots", i, plan.slots[i], absl::StrCat("another than slots[", j, "]"));
+  }
+  if (!in_range(plan.context_lens[i], 1, max_context))
+    return refuse_at("context_lens", i, plan.context_lens[i], range(1, max_context));
+  if (!in_range(plan.query_lens[i], 1, plan.context_lens[i]))
+    return refuse_at("query_lens", i, plan.query_lens[i], range(1, plan.context_lens[i]));
+  const int64_t least_blocks = blocks_for(plan.context_lens[i], limits);
+  const int64_t most_blocks = blocks_for(max_context, limits);
+  if (!in_range(plan.num_blocks[i], least_blocks, most_blocks))
+    return refuse_at("num_blocks", i, plan.num_blocks[i], range(least_blocks, most_blocks));
+  const int32_t last_sample = plan.slots[i] == -1 ? 0 : 1;  // padding has no slot to keep a token
+  if (!in_range(plan.sample[i], 0, last_sample))
+    return refuse_at("sample", i, plan.sample[i], range(0, last_sample));
+  return absl::OkStatus();
+}
+
+absl::Status check_sums(const StepPlan& plan) {
+  int64_t blocks = 0, tokens = 0, sampled = 0;
+  for (size_t i = 0; i < plan.slots.size(); ++i) {
+    blocks += plan.num_blocks[i];
+    tokens += plan.query_lens[i];
+    sampled += plan.sample[i];
+  }
+  if (blocks != static_cast<int64_t>(plan.block_tables.size()))
+    return refuse("sum of num_blocks", blocks, absl::StrCat(plan.block_tables.size()));
+  if (tokens != plan.num_tokens())
+    return refuse("sum of query_lens", tokens, absl::StrCat(plan.num_tokens()));
+  if (sampled != plan.num_sampled())
+    return refuse("sum of sample", sampled, absl::StrCat(plan.num_sampled()));
+  return absl::OkStatus();
+}
+
+absl::Status check_ids(const StepPlan& plan, const StepPlanLimits& limits) {
+  for (size_t i = 0; i < plan.block_tables.size(); ++i) {
+    if (!in_range(plan.block_tables[i], 0, limits.num_blocks - 1))
+      return refuse_at("block_tables", i, plan.block_tables[i], range(0, limits.num_blocks - 1));
+  }
+  size_t token = 0;
+  for (size_t i = 0; i < plan.slots.size(); ++i) {
+    for (int32_t j = 0; j < plan.query_lens[i]; ++j, ++token) {
+      const int32_t first = j == 0 && plan.slots[i] != -1 ? kLastToken : 0;
+      if (!in_range(plan.token_ids[token], first, limits.vocab_size - 1))
+        return refuse_at("token_ids", token, plan.token_ids[token], range(first, limits.vocab_size - 1));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status check_sampling_row(const SamplingRow& row) {
+  const auto check = [](const char* field, double got, bool good, const char* wanted) {
+    return good ? absl::OkStatus()
+                : absl::InvalidArgumentError(absl::StrCat(field, ": got ", got, ", wanted ", wanted));
+  };
+  // A NaN fails every comparison.
+  absl::Status status =
+      check("temperature", row.temperature, row.temperature >= 0 && std::isfinite(row.temperature),
+            "a finite number of at least 0");
+  status.Update(check("top_k", row.top_k, row.top_k >= 0, "at least 0"));
+  status.Update(check("top_p", row.top_p, row.top_p > 0 && row.top_p <= 1, "in (0, 1]"));
+  status.Update(check("min_p", row.min_p, row.min_p >= 0 && row.min_p <= 1, "in [0, 1]"));
+  return status;
+}
+
+void pack(const StepPlan& plan, std::vector<int32_t>& out) {
+  out.clear();
+  out.insert(out.end(),
+             {kMagic, kVersion, static_cast<int32_t>(plan.kind), static_cast<int32_t>(plan.step),
+              static_cast<int32_t>(plan.step >> 32), plan.num_seqs(),
+              static_cast<int32_t>(plan.block_tables.size()), plan.num_tokens(), plan.num_sampled()});
+  append(plan.slots, out);
+  append(plan.query_lens, out);
+  append(plan.context_lens, out);
+  append(plan.num_blocks, out);
+  append(plan.sample, out);
+  append(plan.block_tables, out);
+  append(plan.token_ids, out);
+  const size_t end = out.size();
+  out.resize(end + plan.sampling.size() * kSamplingWords);
+  if (!plan.sampling.empty())
+    std::memcpy(out.data() + end, plan.sampling.data(), plan.sampling.size() * sizeof(SamplingRow));
+}
+
+absl::Status unpack(const int32_t* words, size_t num_words, const StepPlanLimits& limits, StepPlan& plan) {
+  Counts counts{};
+  if (absl::Status s = check_header(words, num_words, limits, counts); !s.ok()) return s;
+  plan.kind = static_cast<StepPlan::Kind>(words[2]);
+  plan.step = static_cast<uint32_t>(words[3]) | static_cast<uint64_t>(static_cast<uint32_t>(words[4])) << 32;
+  const int32_t* next = words + kHeaderWords;
+  const auto take = [&next](std::vector<int32_t>& array, int64_t count) {
+    array.assign(next, next + count);
+    next += count;
+  };
+  take(plan.slots, counts.seqs);
+  take(plan.query_lens, counts.seqs);
+  take(plan.context_lens, counts.seqs);
+  take(plan.num_blocks, counts.seqs);
+  take(plan.sample, counts.seqs);
+  take(plan.block_tables, counts.table_blocks);
+  take(plan.token_ids, counts.tokens);
+  plan.sampling.resize(counts.sampled);
+  if (counts.sampled > 0)
+    std::memcpy(static_cast<void*>(plan.sampling.data()), next, counts.sampled * sizeof(SamplingRow));
+
+  for (size_t i = 0; i < plan.slots.size(); ++i) {
+    if (absl::Status s = check_sequence(plan, i, limits); !s.ok()) return s;
+  }
+  if (absl::Status s = check_sums(plan); !s.ok()) return s;
+  if (absl::Status s = check_ids(plan, limits); !s.ok()) return s;
+  for (size_t i = 0; i < plan.sampling.size(); ++i) {
+    if (absl::Status s = check_sampling_row(plan.sampling[i]); !s.ok())
+      return absl::InvalidArgumentError(absl::StrCat("step plan: sampling[", i, "]: ", s.message()));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace trireme
