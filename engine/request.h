@@ -32,7 +32,8 @@ struct Request {
   std::vector<int32_t> prompt;  // at least one id, all inside the vocabulary
   SamplingParams sampling;
   StoppingParams stopping;
-  int32_t priority = 0;  // lower first
+  int32_t priority = 0;     // lower first
+  uint64_t cache_salt = 0;  // prefixes are shared only between requests of equal salt: one per tenant
 };
 
 enum class FinishReason : uint8_t { none, length, stop, cancelled, numerical_error };

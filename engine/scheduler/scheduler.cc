@@ -1,0 +1,229 @@
+#include "engine/scheduler/scheduler.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/scheduler/scheduler_impl.h"
+#include "kernels/check.h"
+
+namespace trireme {
+namespace {
+
+BlockManagerConfig block_config(const SchedulerConfig& config) {
+  BlockManagerConfig blocks;
+  blocks.num_blocks = config.num_blocks;
+  blocks.block_size = config.block_size;
+  blocks.num_states = config.max_num_seqs;
+  blocks.enable_prefix_cache = config.enable_prefix_cache;
+  return blocks;
+}
+
+absl::Status refuse(const char* what, int64_t got, const std::string& wanted) {
+  return absl::InvalidArgumentError(absl::StrCat(what, ": got ", got, ", wanted ", wanted));
+}
+
+}  // namespace
+
+Scheduler::Impl::Impl(const SchedulerConfig& config_in)
+    : config(config_in),
+      max_running(std::min(config_in.max_num_seqs, config_in.max_step_tokens)),
+      blocks(block_config(config_in)) {
+  CHECK_GE(config.max_num_seqs, 1);
+  CHECK_GE(config.max_step_tokens, 1);
+  CHECK_GE(config.max_context_len, 1);
+  CHECK_GE(config.vocab_size, 1);
+  CHECK_GE(config.ageing_steps, 1);
+  running.reserve(max_running);
+}
+
+absl::Status Scheduler::Impl::check_request(const Request& request) const {
+  if (request.prompt.empty()) return refuse("prompt tokens", 0, "at least 1");
+  for (int32_t id : request.prompt) {
+    if (id < 0 || id >= config.vocab_size)
+      return refuse("prompt token id", id, absl::StrCat("in [0, ", config.vocab_size, ")"));
+  }
+  const StoppingParams& stopping = request.stopping;
+  if (stopping.max_tokens < 1) return refuse("max_tokens", stopping.max_tokens, "at least 1");
+  const int64_t num_tokens = static_cast<int64_t>(request.prompt.size()) + stopping.max_tokens;
+  if (num_tokens > config.max_context_len) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("prompt and max_tokens: got ", request.prompt.size(), " + ", stopping.max_tokens, " = ",
+                     num_tokens, " tokens, wanted at most the context of ", config.max_context_len));
+  }
+  // The last token is sampled, but never attended over.
+  const int32_t num_blocks = blocks.blocks_for(num_tokens - 1);
+  if (num_blocks > config.num_blocks) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "KV cache: prompt and max_tokens of ", request.prompt.size(), " + ", stopping.max_tokens, " need ",
+        num_blocks, " blocks of ", config.block_size, " tokens, the whole cache has ", config.num_blocks));
+  }
+  return check_sampling_row(sampling_row(request.sampling, 0));
+}
+
+void Scheduler::Impl::add(Request request) {
+  auto sequence = std::make_unique<Sequence>();
+  sequence->handle = request.handle;
+  sequence->order = {static_cast<int64_t>(request.priority) * config.ageing_steps + stats.steps,
+                     num_arrivals++};
+  sequence->sampling = request.sampling;
+  sequence->stopping = std::move(request.stopping);
+  sequence->cache_salt = request.cache_salt;
+  sequence->num_prompt_tokens = static_cast<int32_t>(request.prompt.size());
+  sequence->tokens = std::move(request.prompt);
+  // Taken now, so that no step allocates.
+  sequence->tokens.reserve(sequence->tokens.size() + sequence->stopping.max_tokens);
+  sequence->blocks.reserve(blocks.blocks_for(sequence->num_prompt_tokens + sequence->stopping.max_tokens));
+  stats.prompt_tokens += sequence->num_prompt_tokens;
+  waiting.emplace(sequence->order, sequence.get());
+  sequences.emplace(request.handle, std::move(sequence));
+}
+
+Sequence* Scheduler::Impl::find(RequestHandle handle) {
+  const auto found = sequences.find(handle);
+  return found == sequences.end() ? nullptr : found->second.get();
+}
+
+void Scheduler::Impl::finish(const StepPlan& plan, const int32_t* token_ids, const float* logprobs,
+                             std::vector<TokenOutput>& outputs) {
+  TRIREME_CHECK(!planned.empty());
+  PlannedStep step = std::move(planned.front());
+  planned.erase(planned.begin());
+  CHECK_EQ(plan.step, step.step);
+  for (size_t row = 0, sampled = 0; row < step.handles.size(); ++row) {
+    Sequence* sequence = find(step.handles[row]);
+    const size_t index = sampled;
+    if (step.sample[row] != 0) ++sampled;
+    if (sequence == nullptr) continue;  // ended while the plan ran
+    if (step.sample[row] != 0)
+      outputs.push_back(accept(*sequence, token_ids[index], logprobs == nullptr ? 0 : logprobs[index]));
+    else if (sequence->running())
+      publish(*sequence, /*replace=*/true);
+  }
+  spare.push_back(std::move(step));
+}
+
+TokenOutput Scheduler::Impl::accept(Sequence& sequence, int32_t token_id, float logprob) {
+  --sequence.num_pending;
+  TokenOutput output = output_of(sequence);
+  if (token_id < 0) {
+    // What made the logits NaN may be in the sequence's blocks: nobody else shall read them.
+    blocks.forget(sequence.blocks);
+    output.has_token = false;
+    output.finish = FinishReason::numerical_error;
+    end(sequence);
+    return output;
+  }
+  CHECK_LT(token_id, config.vocab_size);
+  sequence.tokens.push_back(token_id);
+  output.token_id = token_id;
+  output.logprob = logprob;
+  output.finish = stop_reason(sequence);
+  ++stats.output_tokens;
+  if (sequence.running()) publish(sequence, /*replace=*/true);
+  if (output.finish != FinishReason::none) end(sequence);
+  return output;
+}
+
+// Admission saw to it that max_tokens ends a request before the context does.
+FinishReason Scheduler::Impl::stop_reason(const Sequence& sequence) const {
+  const StoppingParams& stopping = sequence.stopping;
+  const int32_t num_outputs = sequence.num_known() - sequence.num_prompt_tokens;
+  const auto& stops = stopping.stop_token_ids;
+  if (num_outputs >= stopping.min_tokens &&
+      std::find(stops.begin(), stops.end(), sequence.tokens.back()) != stops.end())
+    return FinishReason::stop;
+  return num_outputs >= stopping.max_tokens ? FinishReason::length : FinishReason::none;
+}
+
+TokenOutput Scheduler::Impl::output_of(Sequence& sequence) {
+  TokenOutput output;
+  output.handle = sequence.handle;
+  if (!std::exchange(sequence.reported, true))
+    output.num_cached_tokens = std::max(sequence.num_cached_tokens, 0);
+  return output;
+}
+
+void Scheduler::Impl::end(Sequence& sequence) {
+  if (sequence.running())
+    stop_running(sequence);
+  else
+    waiting.erase(sequence.order);
+  ++stats.finished;
+  sequences.erase(sequence.handle);
+}
+
+absl::Status Scheduler::Impl::check_integrity() const {
+  std::vector<const std::vector<int32_t>*> tables;
+  std::vector<int32_t> slots;
+  for (const auto& [handle, sequence] : sequences) {
+    const bool queued = waiting.count(sequence->order) == 1;
+    const bool runs = std::find(running.begin(), running.end(), sequence.get()) != running.end();
+    if (queued == runs || runs != sequence->running())
+      return absl::InternalError(absl::StrCat("scheduler: request ", handle, " must either wait or run"));
+    if (!runs && !sequence->blocks.empty())
+      return absl::InternalError(absl::StrCat("scheduler: waiting request ", handle, " holds blocks"));
+    if (static_cast<int32_t>(sequence->blocks.size()) < blocks.blocks_for(sequence->num_computed))
+      return absl::InternalError(absl::StrCat("scheduler: request ", handle, " has ", sequence->num_computed,
+                                              " tokens in ", sequence->blocks.size(), " blocks"));
+    tables.push_back(&sequence->blocks);
+    if (runs) slots.push_back(sequence->slot);
+  }
+  if (waiting.size() + running.size() != sequences.size())
+    return absl::InternalError(absl::StrCat("scheduler: ", waiting.size(), " waiting + ", running.size(),
+                                            " running requests, wanted ", sequences.size()));
+  return blocks.check_integrity(tables, slots);
+}
+
+Scheduler::Scheduler(const SchedulerConfig& config) : impl_(std::make_unique<Impl>(config)) {}
+Scheduler::~Scheduler() = default;
+
+absl::Status Scheduler::add(Request request) {
+  if (impl_->find(request.handle) != nullptr)
+    return absl::AlreadyExistsError(absl::StrCat("request handle ", request.handle, " is in use"));
+  if (absl::Status status = impl_->check_request(request); !status.ok()) return status;
+  impl_->add(std::move(request));
+  return absl::OkStatus();
+}
+
+bool Scheduler::cancel(RequestHandle handle) {
+  Sequence* sequence = impl_->find(handle);
+  if (sequence == nullptr) return false;
+  TokenOutput output = impl_->output_of(*sequence);
+  output.has_token = false;
+  output.finish = FinishReason::cancelled;
+  impl_->ended.push_back(output);
+  impl_->end(*sequence);
+  return true;
+}
+
+bool Scheduler::has_work() const { return !impl_->sequences.empty(); }
+
+bool Scheduler::schedule(StepPlan& plan) { return impl_->schedule(plan); }
+
+void Scheduler::finish_step(const StepPlan& plan, const int32_t* token_ids, const float* logprobs,
+                            std::vector<TokenOutput>& outputs) {
+  take_finished(outputs);
+  impl_->finish(plan, token_ids, logprobs, outputs);
+}
+
+void Scheduler::take_finished(std::vector<TokenOutput>& outputs) {
+  outputs.insert(outputs.end(), impl_->ended.begin(), impl_->ended.end());
+  impl_->ended.clear();
+}
+
+SchedulerStats Scheduler::stats() const {
+  SchedulerStats stats = impl_->stats;
+  stats.running = static_cast<int32_t>(impl_->running.size());
+  stats.waiting = static_cast<int32_t>(impl_->waiting.size());
+  for (const auto& [order, sequence] : impl_->waiting)
+    stats.waiting_prompt_tokens += sequence->num_prompt_tokens;
+  stats.blocks_total = impl_->config.num_blocks;
+  stats.blocks_free = impl_->blocks.num_free();
+  stats.blocks_cached = impl_->blocks.num_cached();
+  return stats;
+}
+
+absl::Status Scheduler::check_integrity() const { return impl_->check_integrity(); }
+
+}  // namespace trireme

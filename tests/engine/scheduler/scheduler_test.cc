@@ -1,0 +1,386 @@
+#include "engine/scheduler/scheduler.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "tests/engine/scheduler/simulation.h"
+
+namespace trireme {
+namespace {
+
+using testing::AllOf;
+using testing::Each;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Le;
+
+#define ASSERT_OK(expression)                     \
+  do {                                            \
+    const absl::Status got_status = (expression); \
+    ASSERT_TRUE(got_status.ok()) << got_status;   \
+  } while (false)
+
+constexpr FakeModelConfig kModel{1000, 0};
+
+SchedulerConfig small_config() {
+  SchedulerConfig config;
+  config.max_num_seqs = 4;
+  config.max_step_tokens = 16;
+  config.max_context_len = 64;
+  config.num_blocks = 64;
+  config.block_size = 4;
+  config.vocab_size = kModel.vocab_size;
+  return config;
+}
+
+Request request_of(int32_t num_prompt_tokens, int32_t max_tokens, int32_t first_token = 0) {
+  Request request;
+  request.prompt.resize(num_prompt_tokens);
+  std::iota(request.prompt.begin(), request.prompt.end(), first_token);
+  request.stopping.max_tokens = max_tokens;
+  request.sampling.seed = 7;
+  return request;
+}
+
+TEST(SchedulerTest, PromptIsComputedInChunksOfTheBudgetAndSampledOnlyAtItsEnd) {
+  Simulation sim(small_config(), kModel);
+  ASSERT_OK(sim.add(request_of(40, 2)));
+  ASSERT_OK(sim.step());
+  EXPECT_THAT(sim.last_plan().query_lens, ElementsAre(16));
+  EXPECT_THAT(sim.last_plan().sample, ElementsAre(0));
+  ASSERT_OK(sim.step());
+  ASSERT_OK(sim.step());
+  EXPECT_THAT(sim.last_plan().query_lens, ElementsAre(8));
+  EXPECT_THAT(sim.last_plan().context_lens, ElementsAre(40));
+  EXPECT_THAT(sim.last_plan().sample, ElementsAre(1));
+  ASSERT_OK(sim.step());
+  EXPECT_THAT(sim.last_plan().token_ids, ElementsAre(kLastToken));
+  ASSERT_OK(sim.drain());
+}
+
+TEST(SchedulerTest, DecodesComeFirstAndALongPromptFillsWhatIsLeft) {
+  Simulation sim(small_config(), kModel);
+  ASSERT_OK(sim.add(request_of(3, 20, 100)));
+  ASSERT_OK(sim.add(request_of(4, 20, 200)));
+  ASSERT_OK(sim.step());
+  ASSERT_OK(sim.add(request_of(50, 5, 300)));
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_OK(sim.step());
+    EXPECT_THAT(sim.last_plan().query_lens, ElementsAre(1, 1, 14));
+  }
+  ASSERT_OK(sim.drain());
+}
+
+TEST(SchedulerTest, EveryDecodeFitsTheBudgetWhenItIsSmallerThanTheNumberOfSlots) {
+  SchedulerConfig config = small_config();
+  config.max_num_seqs = 8;
+  config.max_step_tokens = 3;
+  Simulation sim(config, kModel);
+  for (int i = 0; i < 8; ++i) ASSERT_OK(sim.add(request_of(2, 10, 10 * i)));
+  while (sim.scheduler().has_work()) {
+    ASSERT_OK(sim.step());
+    EXPECT_LE(sim.last_plan().num_tokens(), 3);
+  }
+  ASSERT_OK(sim.drain());
+}
+
+TEST(SchedulerTest, CachedPromptTokensAreNotComputed) {
+  Simulation sim(small_config(), kModel);
+  ASSERT_OK(sim.add(request_of(18, 3)));
+  ASSERT_OK(sim.drain());
+  ASSERT_OK(sim.add(request_of(18, 3)));
+  ASSERT_OK(sim.step());
+  EXPECT_THAT(sim.last_plan().query_lens, ElementsAre(2));
+  ASSERT_OK(sim.drain());
+  EXPECT_EQ(sim.record(1).num_cached_tokens, 0);
+  EXPECT_EQ(sim.record(2).num_cached_tokens, 16);
+  EXPECT_EQ(sim.scheduler().stats().cached_prompt_tokens, 16);
+  EXPECT_EQ(sim.scheduler().stats().prompt_tokens, 36);
+}
+
+TEST(SchedulerTest, LastPromptTokenIsAlwaysComputed) {
+  Simulation sim(small_config(), kModel);
+  ASSERT_OK(sim.add(request_of(16, 1)));
+  ASSERT_OK(sim.drain());
+  ASSERT_OK(sim.add(request_of(16, 1)));
+  ASSERT_OK(sim.step());
+  EXPECT_THAT(sim.last_plan().query_lens, ElementsAre(4));
+  ASSERT_OK(sim.drain());
+}
+
+TEST(SchedulerTest, OutputOfOneTurnIsCachedForTheNext) {
+  Simulation sim(small_config(), kModel);
+  ASSERT_OK(sim.add(request_of(6, 10)));
+  ASSERT_OK(sim.drain());
+  Request next = sim.record(1).request;
+  for (int32_t id : sim.record(1).tokens) next.prompt.push_back(id);
+  next.prompt.push_back(5);
+  ASSERT_OK(sim.add(next));
+  ASSERT_OK(sim.drain());
+  EXPECT_EQ(sim.record(2).num_cached_tokens, 12);  // 15 tokens were computed: three full blocks
+}
+
+TEST(SchedulerTest, EqualPromptsThatArriveTogetherAreComputedOnce) {
+  Simulation sim(small_config(), kModel);
+  ASSERT_OK(sim.add(request_of(12, 4)));
+  ASSERT_OK(sim.add(request_of(12, 4)));
+  ASSERT_OK(sim.step());
+  EXPECT_THAT(sim.last_plan().query_lens, ElementsAre(12, 4));
+  ASSERT_OK(sim.drain());
+}
+
+TEST(SchedulerTest, PrefixesAreNotSharedBetweenSalts) {
+  Simulation sim(small_config(), kModel);
+  Request request = request_of(12, 2);
+  ASSERT_OK(sim.add(request));
+  request.cache_salt = 1;
+  ASSERT_OK(sim.add(request));
+  ASSERT_OK(sim.drain());
+  EXPECT_EQ(sim.record(2).num_cached_tokens, 0);
+}
+
+TEST(SchedulerTest, NothingIsSharedWithoutThePrefixCache) {
+  SchedulerConfig config = small_config();
+  config.enable_prefix_cache = false;
+  Simulation sim(config, kModel);
+  ASSERT_OK(sim.add(request_of(12, 2)));
+  ASSERT_OK(sim.drain());
+  ASSERT_OK(sim.add(request_of(12, 2)));
+  ASSERT_OK(sim.drain());
+  EXPECT_EQ(sim.record(2).num_cached_tokens, 0);
+  EXPECT_EQ(sim.scheduler().stats().blocks_cached, 0);
+}
+
+TEST(SchedulerTest, LowerPriorityNumberIsAdmittedFirst) {
+  SchedulerConfig config = small_config();
+  config.max_num_seqs = 1;
+  Simulation sim(config, kModel);
+  ASSERT_OK(sim.add(request_of(4, 2, 10)));
+  ASSERT_OK(sim.step());
+  Request late = request_of(4, 2, 20);
+  late.priority = 1;
+  ASSERT_OK(sim.add(late));
+  late.priority = -1;
+  ASSERT_OK(sim.add(late));
+  while (sim.record(3).finish == FinishReason::none) ASSERT_OK(sim.step());
+  EXPECT_TRUE(sim.record(2).tokens.empty());
+  ASSERT_OK(sim.drain());
+}
+
+TEST(SchedulerTest, WaitingMakesUpForAWorsePriority) {
+  SchedulerConfig config = small_config();
+  config.max_num_seqs = 1;
+  config.ageing_steps = 10;
+  Simulation sim(config, kModel);
+  Request patient = request_of(4, 2, 10);
+  patient.priority = 2;
+  ASSERT_OK(sim.add(request_of(4, 2, 500)));
+  ASSERT_OK(sim.add(patient));
+  // A stream of urgent requests, always two in the queue: it is passed by for 2 * 10 steps, no longer.
+  ASSERT_OK(sim.add(request_of(4, 2, 20)));
+  for (int i = 0; sim.record(2).tokens.empty(); ++i) {
+    ASSERT_LT(i, 30);
+    if (sim.scheduler().stats().waiting < 3) ASSERT_OK(sim.add(request_of(4, 2, 30 + i)));
+    ASSERT_OK(sim.step());
+  }
+  EXPECT_GT(sim.scheduler().stats().steps, 20);
+  ASSERT_OK(sim.drain());
+}
+
+TEST(SchedulerTest, FirstInLineIsNotPassedByASmallerOne) {
+  SchedulerConfig config = small_config();
+  config.num_blocks = 16;
+  Simulation sim(config, kModel);
+  ASSERT_OK(sim.add(request_of(40, 10, 100)));
+  for (int i = 0; i < 3; ++i) ASSERT_OK(sim.step());
+  ASSERT_OK(sim.add(request_of(40, 2, 200)));
+  ASSERT_OK(sim.add(request_of(3, 2, 300)));
+  for (int i = 0; i < 5; ++i) ASSERT_OK(sim.step());
+  EXPECT_TRUE(sim.record(3).tokens.empty());
+  ASSERT_OK(sim.drain());
+}
+
+TEST(SchedulerTest, YoungestIsPreemptedAndGivesTheSameTokens) {
+  SchedulerConfig config = small_config();
+  config.num_blocks = 10;
+  Simulation sim(config, kModel);
+  for (int i = 0; i < 3; ++i) ASSERT_OK(sim.add(request_of(8, 20, 100 * i)));
+  while (sim.scheduler().stats().preemptions == 0) ASSERT_OK(sim.step());
+  EXPECT_EQ(sim.scheduler().stats().waiting, 1);
+  while (sim.record(1).finish == FinishReason::none) ASSERT_OK(sim.step());
+  EXPECT_LT(sim.record(3).tokens.size(), sim.record(2).tokens.size());
+  ASSERT_OK(sim.drain());
+}
+
+TEST(SchedulerTest, WorstPriorityIsPreemptedEvenIfItIsTheOldest) {
+  SchedulerConfig config = small_config();
+  config.num_blocks = 10;
+  Simulation sim(config, kModel);
+  Request request = request_of(8, 20);
+  request.priority = 1;
+  ASSERT_OK(sim.add(request));
+  ASSERT_OK(sim.step());
+  ASSERT_OK(sim.add(request_of(8, 20, 300)));
+  while (sim.scheduler().stats().preemptions == 0) ASSERT_OK(sim.step());
+  const size_t num_tokens = sim.record(1).tokens.size();
+  while (sim.record(2).finish == FinishReason::none) ASSERT_OK(sim.step());
+  EXPECT_EQ(sim.record(1).tokens.size(), num_tokens);
+  ASSERT_OK(sim.drain());
+}
+
+TEST(SchedulerTest, RequestThatNeedsTheWholeCacheRuns) {
+  SchedulerConfig config = small_config();
+  config.num_blocks = 5;
+  Simulation sim(config, kModel);
+  ASSERT_OK(sim.add(request_of(11, 10)));  // 20 tokens are stored, the last one is not
+  ASSERT_OK(sim.add(request_of(20, 1, 400)));
+  ASSERT_OK(sim.drain());
+}
+
+TEST(SchedulerTest, WhatCanNeverFitIsRefused) {
+  SchedulerConfig config = small_config();
+  Simulation context(config, kModel);
+  absl::Status status = context.add(request_of(60, 5));
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(status.message(), AllOf(HasSubstr("60 + 5 = 65"), HasSubstr("64")));
+  ASSERT_OK(context.add(request_of(60, 4)));
+
+  config.num_blocks = 5;
+  Simulation cache(config, kModel);
+  status = cache.add(request_of(11, 11));
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(status.message(), AllOf(HasSubstr("need 6 blocks"), HasSubstr("has 5")));
+  EXPECT_FALSE(cache.scheduler().has_work());
+}
+
+TEST(SchedulerTest, RefusesWhatNoPlanCouldCarry) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<std::pair<const char*, void (*)(Request&)>> cases = {
+      {"prompt tokens: got 0", [](Request& r) { r.prompt.clear(); }},
+      {"prompt token id: got -1", [](Request& r) { r.prompt[1] = -1; }},
+      {"prompt token id: got 1000", [](Request& r) { r.prompt[1] = 1000; }},
+      {"max_tokens: got 0", [](Request& r) { r.stopping.max_tokens = 0; }},
+      {"2147483647", [](Request& r) { r.stopping.max_tokens = std::numeric_limits<int32_t>::max(); }},
+      {"temperature", [](Request& r) { r.sampling.temperature = -1; }},
+      {"top_k", [](Request& r) { r.sampling.top_k = -1; }},
+      {"top_p", [](Request& r) { r.sampling.top_p = 0; }},
+      {"min_p", [](Request& r) { r.sampling.min_p = 2; }},
+  };
+  Simulation sim(small_config(), kModel);
+  for (const auto& [message, spoil] : cases) {
+    Request request = request_of(4, 4);
+    spoil(request);
+    const absl::Status status = sim.add(request);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << message;
+    EXPECT_THAT(status.message(), HasSubstr(message));
+  }
+  Request request = request_of(4, 4);
+  request.sampling.temperature = nan;
+  EXPECT_EQ(sim.add(request).code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(SchedulerTest, HandleInUseIsRefused) {
+  Scheduler scheduler(small_config());
+  ASSERT_OK(scheduler.add(request_of(4, 4)));
+  EXPECT_EQ(scheduler.add(request_of(4, 4)).code(), absl::StatusCode::kAlreadyExists);
+}
+
+TEST(SchedulerTest, StopTokenStopsOnlyFromMinTokensOn) {
+  const ReferenceRun run = run_alone(kModel, request_of(5, 10));
+  Request request = request_of(5, 10);
+  request.stopping.stop_token_ids = {run.tokens[2], run.tokens[6]};
+  Simulation sim(small_config(), kModel);
+  ASSERT_OK(sim.add(request));
+  request.stopping.min_tokens = 4;
+  ASSERT_OK(sim.add(request));
+  ASSERT_OK(sim.drain());
+  EXPECT_EQ(sim.record(1).tokens.size(), 3u);
+  EXPECT_EQ(sim.record(1).finish, FinishReason::stop);
+  EXPECT_EQ(sim.record(2).tokens.size(), 7u);
+}
+
+TEST(SchedulerTest, NumericalErrorEndsThatRequestAloneAndLeavesNothingInTheCache) {
+  Scheduler scheduler(small_config());
+  Request request = request_of(8, 4);
+  request.handle = 1;
+  ASSERT_OK(scheduler.add(request));
+  request = request_of(6, 4, 100);
+  request.handle = 2;
+  ASSERT_OK(scheduler.add(request));
+  StepPlan plan;
+  ASSERT_TRUE(scheduler.schedule(plan));
+  const std::vector<int32_t> ids = {-1, 5};
+  std::vector<TokenOutput> outputs;
+  scheduler.finish_step(plan, ids.data(), nullptr, outputs);
+  ASSERT_EQ(outputs.size(), 2u);
+  EXPECT_EQ(outputs[0].finish, FinishReason::numerical_error);
+  EXPECT_FALSE(outputs[0].has_token);
+  EXPECT_EQ(outputs[1].finish, FinishReason::none);
+  EXPECT_EQ(outputs[1].token_id, 5);
+  EXPECT_EQ(scheduler.stats().running, 1);
+  EXPECT_EQ(scheduler.stats().blocks_cached, 0);
+  ASSERT_OK(scheduler.check_integrity());
+}
+
+TEST(SchedulerTest, CancelFreesBlocksInEveryState) {
+  SchedulerConfig config = small_config();
+  config.max_num_seqs = 2;
+  Simulation sim(config, kModel);
+  ASSERT_OK(sim.add(request_of(4, 20, 100)));
+  ASSERT_OK(sim.step());
+  ASSERT_OK(sim.add(request_of(40, 20, 200)));
+  ASSERT_OK(sim.add(request_of(4, 20, 300)));
+  ASSERT_OK(sim.step());
+  for (RequestHandle handle : {1, 2, 3, 3, 99}) ASSERT_OK(sim.cancel(handle));  // decode, prefill, queue
+  EXPECT_FALSE(sim.scheduler().has_work());
+  EXPECT_EQ(sim.scheduler().stats().blocks_free, config.num_blocks);
+  ASSERT_OK(sim.drain());
+}
+
+TEST(SchedulerTest, CancelWhileTheStepRunsGivesOneOutputAndNoToken) {
+  Scheduler scheduler(small_config());
+  Request request = request_of(4, 4);
+  request.handle = 1;
+  ASSERT_OK(scheduler.add(request));
+  StepPlan plan;
+  ASSERT_TRUE(scheduler.schedule(plan));
+  EXPECT_TRUE(scheduler.cancel(1));
+  EXPECT_FALSE(scheduler.cancel(1));
+  const int32_t id = 3;
+  std::vector<TokenOutput> outputs;
+  scheduler.finish_step(plan, &id, nullptr, outputs);
+  scheduler.take_finished(outputs);
+  ASSERT_EQ(outputs.size(), 1u);
+  EXPECT_EQ(outputs[0].finish, FinishReason::cancelled);
+  EXPECT_FALSE(outputs[0].has_token);
+  EXPECT_EQ(scheduler.stats().blocks_free, 64);
+  ASSERT_OK(scheduler.check_integrity());
+}
+
+TEST(SchedulerTest, NextPlanMayBeScheduledBeforeTheTokensOfThisOneAreKnown) {
+  Simulation sim(small_config(), kModel, /*max_plans=*/2);
+  const ReferenceRun run = run_alone(kModel, request_of(6, 20));
+  Request request = request_of(6, 20);
+  request.stopping.stop_token_ids = {run.tokens[4]};
+  ASSERT_OK(sim.add(request));
+  ASSERT_OK(sim.add(request_of(6, 20, 50)));
+  ASSERT_OK(sim.step());  // one plan is on its way
+  ASSERT_OK(sim.step());
+  EXPECT_THAT(sim.last_plan().token_ids, ElementsAre(kLastToken, kLastToken));
+  ASSERT_OK(sim.drain());
+  EXPECT_EQ(sim.record(1).tokens.size(), 5u);
+}
+
+TEST(SchedulerTest, IdleSchedulerHasNothingToRun) {
+  Scheduler scheduler(small_config());
+  StepPlan plan;
+  EXPECT_FALSE(scheduler.has_work());
+  EXPECT_FALSE(scheduler.schedule(plan));
+}
+
+}  // namespace
+}  // namespace trireme
