@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,10 +16,14 @@
 
 namespace trireme {
 
+/// Longer headers are refused, as by the format's own library.
+constexpr uint64_t kMaxSafetensorsHeaderBytes = 100'000'000;
+
 struct TensorEntry {
   std::string file;  // path, for messages
   int file_index = 0;
-  DType dtype = DType::f32;
+  std::string dtype_name;      // as the file writes it: F32, BF16, I64, ...
+  std::optional<DType> dtype;  // nullopt: a dtype of the format that we do not compute with
   std::vector<int64_t> shape;
   uint64_t offset = 0;  // from the start of the file
   uint64_t bytes = 0;
@@ -34,8 +39,8 @@ absl::StatusOr<std::map<std::string, TensorEntry>> parse_safetensors_header(std:
 /// An open checkpoint directory. Thread-safe after opening.
 class Checkpoint {
  public:
-  /// Reads model.safetensors.index.json or model.safetensors, and all headers. NOT_FOUND, INVALID_ARGUMENT
-  /// with the file.
+  /// Reads model.safetensors, or else the files that model.safetensors.index.json names, and all headers.
+  /// NOT_FOUND, INVALID_ARGUMENT, FAILED_PRECONDITION (no permission) or DATA_LOSS with the file.
   static absl::StatusOr<std::unique_ptr<Checkpoint>> open(const std::string& model_dir);
   ~Checkpoint();
 
@@ -48,6 +53,8 @@ class Checkpoint {
 
  private:
   Checkpoint() = default;
+  absl::Status add_file(const std::string& path);
+
   std::map<std::string, TensorEntry> tensors_;
   std::vector<int> file_descriptors_;
 };
