@@ -1,13 +1,17 @@
 // trireme status: what a coordinator holds together, or what a single leader serves.
 
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <iostream>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "launch/client/commands.h"
 #include "launch/client/connection.h"
 #include "launch/client/error_report.h"
@@ -24,7 +28,7 @@ using SteadyClock = std::chrono::steady_clock;
 
 struct StatusOptions {
   ConnectionOptions connection;
-  int wait_for = 0;
+  int wait_for_ranks = 0;
   bool json = false;
 };
 
@@ -39,9 +43,21 @@ struct ServerStatus {
   int num_serving() const {
     if (is_leader) return health == "SERVING" ? 1 : 0;
     int count = 0;
-    for (const auto& replica : cluster.replicas())
-      count += replica.state() == v1::REPLICA_STATE_SERVING ? 1 : 0;
+    for (const auto& replica : cluster.replicas()) count += is_serving(replica) ? 1 : 0;
     return count;
+  }
+  int num_serving_ranks() const {
+    if (is_leader) return num_serving() * model.tensor_parallel_size();
+    int count = 0;
+    for (const auto& replica : cluster.replicas()) {
+      count += is_serving(replica) ? replica.tensor_parallel_size() : 0;
+    }
+    return count;
+  }
+
+ private:
+  static bool is_serving(const v1::ReplicaStatus& replica) {
+    return replica.state() == v1::REPLICA_STATE_SERVING;
   }
 };
 
@@ -83,17 +99,14 @@ class StatusReader {
 
 std::string replica_line(const v1::ReplicaStatus& replica) {
   const v1::ReplicaLoad& load = replica.load();
-  std::string state = v1::ReplicaState_Name(replica.state());
-  if (const auto prefix = state.find("REPLICA_STATE_"); prefix == 0) state.erase(0, 14);
-  std::string hosts;
-  for (const auto& rank : replica.ranks()) {
-    if (hosts.find(rank.host()) == std::string::npos) hosts += (hosts.empty() ? "" : ",") + rank.host();
-  }
+  const std::string state(absl::StripPrefix(v1::ReplicaState_Name(replica.state()), "REPLICA_STATE_"));
+  std::set<std::string> hosts;
+  for (const auto& rank : replica.ranks()) hosts.insert(rank.host());
   return absl::StrFormat(
       "  %-12s %-9s %-21s TP %d, %s on %s: %d running, %d waiting, %d of %d KV blocks free, %d tokens out",
       replica.replica_id(), state, replica.address(), replica.tensor_parallel_size(), replica.backend(),
-      hosts, load.running_requests(), load.waiting_requests(), load.kv_blocks_free(), load.kv_blocks_total(),
-      load.output_tokens());
+      absl::StrJoin(hosts, ","), load.running_requests(), load.waiting_requests(), load.kv_blocks_free(),
+      load.kv_blocks_total(), load.output_tokens());
 }
 
 void print_text(const StatusOptions& options, const ServerStatus& status) {
@@ -119,33 +132,45 @@ void print_text(const StatusOptions& options, const ServerStatus& status) {
 void print_json(const ServerStatus& status) {
   nlohmann::json result = {{"kind", status.is_leader ? "leader" : "coordinator"},
                            {"health", status.health},
-                           {"num_serving", status.num_serving()}};
+                           {"num_serving", status.num_serving()},
+                           {"num_serving_ranks", status.num_serving_ranks()}};
   if (!status.is_leader) result["cluster"] = message_json(status.cluster);
   if (status.has_model) result["model"] = message_json(status.model);
   std::cout << result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << std::endl;
+}
+
+/// 0 when enough is serving, else what is missing on stderr.
+int verdict(const StatusOptions& options, const ServerStatus& status) {
+  const std::string& address = options.connection.address;
+  if (options.wait_for_ranks > status.num_serving_ranks()) {
+    std::fprintf(stderr, "trireme: %s: %d ranks serving, wanted %d\n", address.c_str(),
+                 status.num_serving_ranks(), options.wait_for_ranks);
+    return kExitDeadline;
+  }
+  if (status.num_serving() > 0) return kExitOk;
+  std::fprintf(stderr, "trireme: %s: no replica is serving\n", address.c_str());
+  return kExitUnavailable;
 }
 
 int run_status(const StatusOptions& options) {
   const auto timeout = std::chrono::duration_cast<SteadyClock::duration>(
       std::chrono::duration<double>(options.connection.timeout_s));
   const auto deadline = SteadyClock::now() + timeout;
-  StatusReader reader(connect(options.connection), deadline);
   ServerStatus result;
   std::atomic<bool> interrupted{false};
   const InterruptWatch watch([&interrupted] { interrupted = true; });
-  grpc::Status status = reader.read(result);
-  while (options.wait_for > 0 && (!status.ok() || result.num_serving() < options.wait_for) && !interrupted &&
-         SteadyClock::now() < deadline) {
+  // A new channel for each attempt: an old one would wait out its back-off first.
+  const auto read = [&] { return StatusReader(connect(options.connection), deadline).read(result); };
+  grpc::Status status = read();
+  while ((!status.ok() || result.num_serving_ranks() < options.wait_for_ranks) &&
+         options.wait_for_ranks > 0 && !interrupted && SteadyClock::now() < deadline) {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    status = reader.read(result);
+    status = read();
   }
   if (interrupted) return kExitInterrupted;
   if (!status.ok()) return report_error(status, options.connection.address);
   options.json ? print_json(result) : print_text(options, result);
-  if (result.num_serving() >= std::max(options.wait_for, 1)) return kExitOk;
-  std::fprintf(stderr, "trireme: %s: %d replicas serving, wanted %d\n", options.connection.address.c_str(),
-               result.num_serving(), std::max(options.wait_for, 1));
-  return options.wait_for > 0 ? kExitDeadline : kExitUnavailable;
+  return verdict(options, result);
 }
 
 }  // namespace
@@ -155,15 +180,17 @@ void add_status_command(CLI::App& app, int& exit_code) {
   options->connection.timeout_s = 10;
   CLI::App* command = app.add_subcommand("status", "Show a coordinator and its replicas, or one leader");
   command->footer(
-      std::string("Exit code 3 too when no replica is serving.\n"
-                  "--json: {kind, health, num_serving, cluster, model}; cluster and model are the "
-                  "GetCluster and GetModel responses field by field.\n") +
+      std::string(
+          "Exit code 3 too when no replica is serving.\n"
+          "--json: {kind, health, num_serving, num_serving_ranks, cluster, model}; cluster and model are the "
+          "GetCluster and GetModel responses field by field.\n") +
       kExitCodeHelp);
   add_connection_options(*command, options->connection);
   command
-      ->add_option("--wait-for", options->wait_for, "wait until N replicas serve, at most --timeout; then 4")
+      ->add_option("--wait-for-ranks", options->wait_for_ranks,
+                   "wait until replicas of N ranks together serve, at most --timeout, then exit code 4")
       ->type_name("N")
-      ->check(CLI::Range(1, 10000));
+      ->check(CLI::Range(1, 100000));
   command->add_flag("--json", options->json, "print one JSON object");
   command->callback([options, &exit_code] { exit_code = run_status(*options); });
 }
