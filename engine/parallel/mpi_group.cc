@@ -3,10 +3,13 @@
 // message.
 
 #include <mpi.h>
+#include <sched.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
+#include <span>
 
 #include "absl/strings/str_cat.h"
 #include "engine/parallel/idle_wait.h"
@@ -19,6 +22,7 @@ enum Tag : int { kBroadcastTag = 1, kGatherTag = 2, kReduceTag = 3, kColumnsTag 
 
 // Below this many floats one exchange of everything per level beats two exchanges of halves.
 constexpr int64_t kSmallReduce = 16 * 1024;
+constexpr int kPollsBeforeYield = 100;
 
 void check_mpi(int code, const char* what) {
   if (code == MPI_SUCCESS) return;
@@ -201,31 +205,54 @@ class MpiProcessGroup final : public ProcessGroup {
                               static_cast<int>(whole.row_stride), MPI_FLOAT, &columns));
     MPI_CHECK(MPI_Type_commit(&columns));
     for (int peer = 1; peer < size_; ++peer) {
-      MPI_CHECK(MPI_Recv(whole.as<float>() + peer * part.cols, 1, columns, peer, kColumnsTag, comm_,
-                         MPI_STATUS_IGNORE));
+      MPI_Request request;
+      MPI_CHECK(
+          MPI_Irecv(whole.as<float>() + peer * part.cols, 1, columns, peer, kColumnsTag, comm_, &request));
+      wait({&request, 1});
     }
     MPI_CHECK(MPI_Type_free(&columns));
   }
 
   void broadcast(const Tensor& tensor) override {
     TRIREME_CHECK(tensor.contiguous());
-    MPI_CHECK(MPI_Bcast(tensor.data, static_cast<int>(tensor.bytes()), MPI_BYTE, 0, comm_));
+    MPI_Request request;
+    MPI_CHECK(MPI_Ibcast(tensor.data, static_cast<int>(tensor.bytes()), MPI_BYTE, 0, comm_, &request));
+    wait({&request, 1});
   }
 
  private:
   static void add(float* sum, const float* other, int64_t count) {
     for (int64_t i = 0; i < count; ++i) sum[i] += other[i];
   }
+
+  /// Waits inside a step: polls, then gives the core away between polls, since the peer may need it. (Open
+  /// MPI's own waits spin unless it was told of more ranks than cores; beside another busy process that costs
+  /// whole time slices.) A peer that never answers is the watchdog's business.
+  void wait(std::span<MPI_Request> requests) {
+    for (int polls = 0;; ++polls) {
+      int done = 0;
+      MPI_CHECK(MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE));
+      if (done != 0) return;
+      if (polls >= kPollsBeforeYield) sched_yield();
+    }
+  }
   void send(const float* data, int64_t count, int peer, int tag = kReduceTag) {
-    MPI_CHECK(MPI_Send(data, static_cast<int>(count), MPI_FLOAT, peer, tag, comm_));
+    MPI_Request request;
+    MPI_CHECK(MPI_Isend(data, static_cast<int>(count), MPI_FLOAT, peer, tag, comm_, &request));
+    wait({&request, 1});
   }
   void receive(float* data, int64_t count, int peer) {
-    MPI_CHECK(MPI_Recv(data, static_cast<int>(count), MPI_FLOAT, peer, kReduceTag, comm_, MPI_STATUS_IGNORE));
+    MPI_Request request;
+    MPI_CHECK(MPI_Irecv(data, static_cast<int>(count), MPI_FLOAT, peer, kReduceTag, comm_, &request));
+    wait({&request, 1});
   }
   void exchange(const float* mine, int64_t mine_count, float* theirs, int64_t their_count, int peer) {
-    MPI_CHECK(MPI_Sendrecv(mine, static_cast<int>(mine_count), MPI_FLOAT, peer, kReduceTag, theirs,
-                           static_cast<int>(their_count), MPI_FLOAT, peer, kReduceTag, comm_,
-                           MPI_STATUS_IGNORE));
+    std::array<MPI_Request, 2> requests;
+    MPI_CHECK(
+        MPI_Irecv(theirs, static_cast<int>(their_count), MPI_FLOAT, peer, kReduceTag, comm_, &requests[0]));
+    MPI_CHECK(
+        MPI_Isend(mine, static_cast<int>(mine_count), MPI_FLOAT, peer, kReduceTag, comm_, &requests[1]));
+    wait(requests);
   }
 
   void exchange_everything(float* data, int64_t count) {
