@@ -1,0 +1,111 @@
+#include "tests/layering/arrows.h"
+
+#include <algorithm>
+#include <regex>
+#include <vector>
+
+namespace trireme::layering {
+namespace {
+
+using Prefixes = std::vector<std::string>;
+
+bool starts_with_any(const std::string& text, const Prefixes& prefixes) {
+  return std::any_of(prefixes.begin(), prefixes.end(), [&](const auto& p) { return text.starts_with(p); });
+}
+
+struct Rule {
+  std::string folder;  // the longest match counts
+  Prefixes may_include;
+};
+
+/// Our own headers. Files directly in engine/ (the facade, config, request) are ruled by "engine/".
+const std::vector<Rule>& rules() {
+  // Headers of plain data that the context of a forward pass carries down from the runner.
+  static const Prefixes kStep = {"engine/runner/workspace.h", "engine/runner/step_phases.h",
+                                 "engine/runner/step_progress.h"};
+  static const Prefixes kValues = {"engine/config.h", "engine/request.h", "engine/json_document.h",
+                                   "engine/base/", "kernels/check.h"};
+  const auto with = [](Prefixes a, const Prefixes& b) {
+    a.insert(a.end(), b.begin(), b.end());
+    return a;
+  };
+  static const std::vector<Rule> kRules = {
+      {"proto/", {"proto/", "engine/base/"}},
+      {"kernels/", {"kernels/"}},
+      {"coordinator/", {"coordinator/", "proto/", "engine/base/", "engine/plan/"}},
+      {"worker/", {"worker/", "proto/", "engine/", "kernels/"}},
+      {"launch/client/", {"launch/client/", "proto/"}},
+      {"launch/client/bench", {"launch/client/", "proto/", "engine/", "kernels/"}},
+      {"engine/", {"engine/", "kernels/"}},
+      {"engine/base/", {"engine/base/", "kernels/check.h"}},
+      {"engine/plan/", {"engine/plan/", "engine/base/", "kernels/check.h"}},
+      {"engine/tokenizer/", with({"engine/tokenizer/"}, kValues)},
+      {"engine/scheduler/", with({"engine/scheduler/", "kernels/sampling_row.h"}, kValues)},
+      {"engine/parallel/", {"engine/parallel/", "kernels/"}},
+      {"engine/layers/", with({"engine/layers/", "engine/parallel/", "engine/plan/", "kernels/"}, kStep)},
+      {"engine/models/", with({"engine/models/", "engine/layers/", "engine/config.h", "kernels/"}, kStep)},
+      {"engine/weights/", with({"engine/weights/", "engine/layers/parameter.h", "kernels/"}, kValues)},
+      {"engine/runner/",
+       {"engine/runner/", "engine/models/", "engine/layers/", "engine/parallel/", "engine/plan/",
+        "engine/scheduler/step_plan.h", "engine/config.h", "engine/request.h", "kernels/"}},
+  };
+  return kRules;
+}
+
+/// Libraries that only some files may know.
+struct Fence {
+  std::string what;
+  Prefixes headers;
+  Prefixes files;
+};
+
+const std::vector<Fence>& fences() {
+  static const std::vector<Fence> kFences = {
+      {"MPI", {"mpi.h"}, {"engine/parallel/mpi_group.cc"}},
+      {"CUDA", {"cuda", "cublas", "cooperative_groups"}, {"kernels/cuda/", "engine/parallel/nccl_group.cc"}},
+      {"NCCL", {"nccl"}, {"engine/parallel/nccl_group.cc"}},
+      {"gRPC", {"grpc", "trireme/v1/"}, {"proto/", "coordinator/", "worker/", "launch/client/"}},
+      {"oneDNN", {"oneapi/", "dnnl"}, {"kernels/cpu/", "tests/bench/", "launch/client/bench"}},
+      {"Highway", {"hwy/"}, {"kernels/cpu/"}},
+  };
+  return kFences;
+}
+
+const Rule* rule_of(const std::string& file) {
+  const Rule* best = nullptr;
+  for (const Rule& rule : rules()) {
+    if (file.starts_with(rule.folder) && (best == nullptr || rule.folder.size() > best->folder.size()))
+      best = &rule;
+  }
+  return best;
+}
+
+bool is_ours(const std::string& header) {
+  return starts_with_any(header,
+                         {"proto/", "kernels/", "engine/", "coordinator/", "worker/", "launch/", "tests/"});
+}
+
+}  // namespace
+
+std::string include_violation(const std::string& file, const std::string& header) {
+  const Rule* rule = rule_of(file);
+  if (rule != nullptr && is_ours(header) && !starts_with_any(header, rule->may_include)) {
+    return file + " includes " + header + ", which " + rule->folder + " may not know";
+  }
+  for (const Fence& fence : fences()) {
+    if (starts_with_any(header, fence.headers) && !starts_with_any(file, fence.files)) {
+      return file + " includes " + header + ": " + fence.what + " belongs behind its own files";
+    }
+  }
+  return "";
+}
+
+std::string line_violation(const std::string& file, const std::string& line) {
+  static const std::regex kConditional(R"(^\s*#\s*(if|ifdef|ifndef|elif)\b.*)");
+  if (starts_with_any(file, {"engine/", "worker/", "coordinator/"}) && std::regex_match(line, kConditional)) {
+    return file + " compiles conditionally: " + line;
+  }
+  return "";
+}
+
+}  // namespace trireme::layering
