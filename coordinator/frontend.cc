@@ -1,0 +1,202 @@
+#include "coordinator/frontend.h"
+
+#include <spdlog/spdlog.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "coordinator/forwarded_call.h"
+#include "coordinator/generate_reactors.h"
+#include "proto/support/errors.h"
+#include "proto/support/request_fields.h"
+
+namespace trireme {
+namespace {
+
+/// The client's deadline, at most `cap` from now. On the monotonic clock: a clock that jumps ends nothing.
+gpr_timespec capped_deadline(const grpc::CallbackServerContext& context, std::chrono::milliseconds cap) {
+  const gpr_timespec latest =
+      gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(cap.count(), GPR_TIMESPAN));
+  const gpr_timespec wanted = gpr_convert_clock_type(context.raw_deadline(), GPR_CLOCK_MONOTONIC);
+  return gpr_time_cmp(wanted, latest) < 0 ? wanted : latest;
+}
+
+grpc::ServerUnaryReactor* answer(grpc::CallbackServerContext* context, const grpc::Status& status) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(status);
+  return reactor;
+}
+
+grpc::Status check_bytes(const char* field, size_t got, size_t wanted) {
+  if (got <= wanted) return grpc::Status::OK;
+  return rpc::invalid_field(field, absl::StrCat("has ", got, "; at most ", wanted, " are allowed"));
+}
+
+}  // namespace
+
+Frontend::Frontend(Membership& membership, const FrontendOptions& options)
+    : membership_(membership), options_(options) {
+  std::random_device device;
+  std::seed_seq seed{device(), device(), device(), device(), device(), device(), device(), device()};
+  random_.seed(seed);
+}
+
+uint64_t Frontend::random_number() {
+  std::lock_guard lock(random_mutex_);
+  return random_();
+}
+
+grpc::Status Frontend::nobody_serves() const {
+  return rpc::retry_after(grpc::StatusCode::UNAVAILABLE,
+                          active_.closed() ? "the coordinator is shutting down" : "no replica is serving",
+                          options_.retry_delay);
+}
+
+grpc::Status Frontend::check_model(const std::string& model) const {
+  const std::string served = membership_.registry().model_name();
+  if (model.empty() || served.empty() || model == served) return grpc::Status::OK;
+  return rpc::unknown_resource("model", model,
+                               absl::StrCat("no model '", model, "'; served is '", served, "'"));
+}
+
+grpc::Status Frontend::assign(const std::string& model, std::unique_ptr<Assignment>* assignment) {
+  if (grpc::Status status = check_model(model); !status.ok()) return status;
+  if (active_.closed()) return nobody_serves();
+  *assignment = membership_.assign();
+  return *assignment ? grpc::Status::OK : nobody_serves();
+}
+
+grpc::Status Frontend::admit(grpc::CallbackServerContext* context, const v1::GenerateRequest& request,
+                             GenerateSink& sink, std::shared_ptr<GenerateCall>* call) {
+  if (grpc::Status status = check_model(request.model()); !status.ok()) return status;
+  const auto violation = validate(rpc::request_fields(request), membership_.registry().limits());
+  if (violation) return rpc::invalid_field(violation->field, violation->description);
+  std::unique_ptr<Assignment> assignment;
+  if (grpc::Status status = assign(request.model(), &assignment); !status.ok()) return status;
+  v1::GenerateRequest fixed = request;
+  if (fixed.request_id().empty())
+    fixed.set_request_id(absl::StrFormat("%016x%016x", random_number(), random_number()));
+  if (!fixed.sampling().has_seed()) fixed.mutable_sampling()->set_seed(random_number());
+  auto made = std::make_shared<GenerateCall>(
+      std::move(fixed), std::move(assignment), capped_deadline(*context, options_.max_request_time), sink,
+      [this](const GenerateCall& ending, const grpc::Status& status) { ended(ending, status); });
+  switch (active_.add(made)) {
+    case ActiveRequests::Added::closed:
+      return nobody_serves();
+    case ActiveRequests::Added::duplicate:
+      return rpc::with_info(grpc::StatusCode::ALREADY_EXISTS,
+                            absl::StrCat("a request with id ", made->request_id(), " is running"),
+                            "DUPLICATE_REQUEST", {{"request_id", made->request_id()}});
+    case ActiveRequests::Added::yes:
+      break;
+  }
+  ++num_requests_;
+  *call = std::move(made);
+  return grpc::Status::OK;
+}
+
+void Frontend::launch(const std::shared_ptr<GenerateCall>& call) {
+  call->start();
+  // The lease may have ended before lose_replica() could find the request.
+  if (!membership_.registry().is_live(call->lease())) call->replica_lost();
+}
+
+void Frontend::ended(const GenerateCall& call, const grpc::Status& status) {
+  active_.remove(call.request_id());
+  const bool by_client = call.cause() == RelayEnd::client_gone || call.cause() == RelayEnd::cancelled ||
+                         status.error_code() == grpc::StatusCode::INVALID_ARGUMENT ||
+                         status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
+  if (!status.ok() && !by_client) ++num_failed_;
+  spdlog::debug("request {} on replica {}: code {}, {} tokens", call.request_id(), call.replica_id(),
+                static_cast<int>(status.error_code()), call.num_tokens());
+}
+
+grpc::ServerWriteReactor<v1::GenerateResponse>* Frontend::Generate(grpc::CallbackServerContext* context,
+                                                                   const v1::GenerateRequest* request) {
+  auto* reactor = new StreamReactor;
+  std::shared_ptr<GenerateCall> call;
+  const grpc::Status status = admit(context, *request, *reactor, &call);
+  if (!status.ok()) {
+    reactor->Finish(status);
+    return reactor;
+  }
+  reactor->attach(call);
+  launch(call);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* Frontend::GenerateOnce(grpc::CallbackServerContext* context,
+                                                 const v1::GenerateRequest* request,
+                                                 v1::GenerateOnceResponse* response) {
+  const int num_samples = request->output().has_n() ? request->output().n() : 1;
+  auto* reactor = new OnceReactor(num_samples, response);
+  std::shared_ptr<GenerateCall> call;
+  const grpc::Status status = admit(context, *request, *reactor, &call);
+  if (!status.ok()) {
+    reactor->Finish(status);
+    return reactor;
+  }
+  reactor->attach(call);
+  launch(call);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* Frontend::Cancel(grpc::CallbackServerContext* context,
+                                           const v1::CancelRequest* request, v1::CancelResponse*) {
+  const std::shared_ptr<GenerateCall> call = active_.find(request->request_id());
+  if (!call) return answer(context, grpc::Status::OK);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  call->cancel_request(capped_deadline(*context, options_.max_unary_time),
+                       [reactor] { reactor->Finish(grpc::Status::OK); });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* Frontend::Tokenize(grpc::CallbackServerContext* context,
+                                             const v1::TokenizeRequest* request,
+                                             v1::TokenizeResponse* response) {
+  const auto most = static_cast<size_t>(RequestLimits{}.max_prompt_bytes);
+  std::unique_ptr<Assignment> assignment;
+  grpc::Status status = check_bytes("text", request->text().size(), most);
+  if (status.ok()) status = assign(request->model(), &assignment);
+  if (!status.ok()) return answer(context, status);
+  return new ForwardedCall<v1::TokenizeRequest, v1::TokenizeResponse>(
+      std::move(assignment), capped_deadline(*context, options_.max_unary_time),
+      &v1::Inference::StubInterface::async_interface::Tokenize, request, response);
+}
+
+grpc::ServerUnaryReactor* Frontend::Detokenize(grpc::CallbackServerContext* context,
+                                               const v1::DetokenizeRequest* request,
+                                               v1::DetokenizeResponse* response) {
+  const auto most = static_cast<size_t>(RequestLimits{}.max_prompt_bytes);
+  std::unique_ptr<Assignment> assignment;
+  grpc::Status status = check_bytes("token_ids", static_cast<size_t>(request->token_ids_size()), most);
+  if (status.ok()) status = assign(request->model(), &assignment);
+  if (!status.ok()) return answer(context, status);
+  return new ForwardedCall<v1::DetokenizeRequest, v1::DetokenizeResponse>(
+      std::move(assignment), capped_deadline(*context, options_.max_unary_time),
+      &v1::Inference::StubInterface::async_interface::Detokenize, request, response);
+}
+
+grpc::ServerUnaryReactor* Frontend::GetModel(grpc::CallbackServerContext* context,
+                                             const v1::GetModelRequest* request,
+                                             v1::GetModelResponse* response) {
+  std::unique_ptr<Assignment> assignment;
+  const grpc::Status status = assign(request->model(), &assignment);
+  if (!status.ok()) return answer(context, status);
+  return new ForwardedCall<v1::GetModelRequest, v1::GetModelResponse>(
+      std::move(assignment), capped_deadline(*context, options_.max_unary_time),
+      &v1::Inference::StubInterface::async_interface::GetModel, request, response,
+      [this](v1::GetModelResponse& model) { model.set_num_replicas(membership_.registry().num_serving()); });
+}
+
+void Frontend::lose_replica(LeaseId lease) {
+  for (const auto& call : active_.all())
+    if (call->lease() == lease) call->replica_lost();
+}
+
+int Frontend::abort_all() {
+  const auto calls = active_.all();
+  for (const auto& call : calls) call->abort();
+  return static_cast<int>(calls.size());
+}
+
+}  // namespace trireme

@@ -1,0 +1,53 @@
+#pragma once
+// The client's side of a relay: a stream, or one message.
+
+#include <grpcpp/support/server_callback.h>
+
+#include "coordinator/generate_call.h"
+#include "trireme/v1/inference.grpc.pb.h"
+
+namespace trireme {
+
+/// Generate: each message is written on. Deletes itself.
+class StreamReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>, public GenerateSink {
+ public:
+  /// Before the call starts.
+  void attach(std::shared_ptr<GenerateCall> call) { call_ = std::move(call); }
+
+  void write(const v1::GenerateResponse& message) override { StartWrite(&message); }
+  void finish(const grpc::Status& status) override { Finish(status); }
+
+ private:
+  void OnWriteDone(bool ok) override { call_->on_written(ok); }
+  void OnCancel() override {
+    if (call_) call_->client_gone();
+  }
+  void OnDone() override { delete this; }
+
+  std::shared_ptr<GenerateCall> call_;  // null: refused
+};
+
+/// GenerateOnce: messages are collected. Deletes itself.
+class OnceReactor : public grpc::ServerUnaryReactor, public GenerateSink {
+ public:
+  OnceReactor(int num_samples, v1::GenerateOnceResponse* response)
+      : num_samples_(num_samples), response_(response) {}
+  void attach(std::shared_ptr<GenerateCall> call) { call_ = std::move(call); }
+
+  void write(const v1::GenerateResponse& message) override;
+  void finish(const grpc::Status& status) override;
+
+ private:
+  void OnCancel() override {
+    if (call_) call_->client_gone();
+  }
+  void OnDone() override { delete this; }
+
+  const int num_samples_;
+  v1::GenerateOnceResponse* const response_;
+  size_t collected_bytes_ = 0;
+  bool too_large_ = false;
+  std::shared_ptr<GenerateCall> call_;
+};
+
+}  // namespace trireme
