@@ -32,11 +32,9 @@ bool Scheduler::Impl::schedule(StepPlan& plan) {
   planned.back().sample.clear();
 
   budget = config.max_step_tokens;
-  const int64_t num_preemptions = stats.preemptions;
   schedule_decodes(plan);
   schedule_prefills(plan);
-  // What was just preempted would come back at once, only to be preempted again.
-  if (stats.preemptions == num_preemptions) admit(plan);
+  admit(plan);
 
   if (plan.num_seqs() == 0) {
     spare.push_back(std::move(planned.back()));
@@ -48,8 +46,9 @@ bool Scheduler::Impl::schedule(StepPlan& plan) {
   return true;
 }
 
-// At most max_step_tokens sequences run, so every decode has its token of the budget, and a prefill at least
-// one. Preemption takes from the end of `running` only: never a sequence that is in this plan already.
+// A sequence joins only when all that run have left a token of the budget. So no more run than the budget has
+// tokens: every decode finds one, and the first prefill too. Preemption takes from the end of `running` only:
+// never a sequence that is in this plan already.
 void Scheduler::Impl::schedule_decodes(StepPlan& plan) {
   for (size_t i = 0; i < running.size(); ++i) {
     Sequence& sequence = *running[i];
@@ -68,7 +67,7 @@ void Scheduler::Impl::schedule_prefills(StepPlan& plan) {
 // The first in line is never passed by: a large prompt would wait forever behind small ones. A block to grow
 // into is left for each sequence that runs, or the newcomer would soon be preempted.
 void Scheduler::Impl::admit(StepPlan& plan) {
-  while (budget > 0 && running.size() < max_running && !waiting.empty()) {
+  while (budget > 0 && blocks.num_free_states() > 0 && !waiting.empty()) {
     Sequence& sequence = *waiting.begin()->second;
     if (sequence.num_pending > 0) return;  // preempted while its plan runs: its last token is not known yet
     const std::optional<int32_t> num_cached =
@@ -123,7 +122,6 @@ void Scheduler::Impl::stop_running(Sequence& sequence) {
   sequence.slot = -1;
   sequence.slot_has_token = false;
   sequence.num_computed = 0;
-  sequence.num_published = 0;
   running.erase(std::find(running.begin(), running.end(), &sequence));
 }
 

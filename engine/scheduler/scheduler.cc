@@ -25,16 +25,13 @@ absl::Status refuse(const char* what, int64_t got, const std::string& wanted) {
 
 }  // namespace
 
-Scheduler::Impl::Impl(const SchedulerConfig& config_in)
-    : config(config_in),
-      max_running(std::min(config_in.max_num_seqs, config_in.max_step_tokens)),
-      blocks(block_config(config_in)) {
+Scheduler::Impl::Impl(const SchedulerConfig& config_in) : config(config_in), blocks(block_config(config_in)) {
   CHECK_GE(config.max_num_seqs, 1);
   CHECK_GE(config.max_step_tokens, 1);
   CHECK_GE(config.max_context_len, 1);
   CHECK_GE(config.vocab_size, 1);
   CHECK_GE(config.ageing_steps, 1);
-  running.reserve(max_running);
+  running.reserve(config.max_num_seqs);
 }
 
 absl::Status Scheduler::Impl::check_request(const Request& request) const {

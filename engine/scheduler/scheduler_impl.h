@@ -47,7 +47,6 @@ struct Scheduler::Impl {
   void stop_running(Sequence& sequence);
 
   SchedulerConfig config;
-  size_t max_running;
   BlockManager blocks;
   std::unordered_map<RequestHandle, std::unique_ptr<Sequence>> sequences;
   std::map<SequenceOrder, Sequence*> waiting;

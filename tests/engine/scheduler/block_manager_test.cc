@@ -196,6 +196,20 @@ TEST(BlockManagerTest, EqualBlockIsReplacedByTheCachedOne) {
   expect_sound(manager, {&first, &second});
 }
 
+TEST(BlockManagerTest, BlockIsNotPublishedTwiceWhenItsParentWasForgotten) {
+  BlockManager manager(kConfig);
+  const Tokens tokens = count_from(0, 8);
+  Table first;
+  manager.open_table(tokens.data(), 8, 0, 0, first);
+  Table fork = manager.fork(first);
+  for (int32_t i : {0, 1}) ASSERT_TRUE(manager.publish(first, i, 0, tokens.data() + 4 * i, true));
+  manager.forget({first[0]});
+  EXPECT_TRUE(manager.publish(fork, 0, 0, tokens.data(), true));
+  EXPECT_FALSE(manager.publish(fork, 1, 0, tokens.data() + 4, true));
+  EXPECT_EQ(cached(manager, count_from(0, 9)), 4);
+  expect_sound(manager, {&first, &fork});
+}
+
 TEST(BlockManagerTest, ForgottenBlocksAreNotFoundAgain) {
   BlockManager manager(kConfig);
   Table table = fill(manager, count_from(0, 8));
@@ -239,6 +253,15 @@ TEST(BlockManagerTest, CachedBlockIsCopiedBeforeItIsWritten) {
   ASSERT_TRUE(copy.has_value());
   EXPECT_NE(copy->from, copy->to);
   EXPECT_EQ(cached(manager, count_from(0, 9)), 8);
+}
+
+TEST(PrefixIndexTest, ParentThatIsNotInHasNoChildren) {
+  PrefixIndex index(2, 1);
+  const int32_t token = 5;
+  index.insert(0, kNoBlock, 0, &token);
+  EXPECT_EQ(index.find(kNoBlock, 0, &token), 0);
+  EXPECT_EQ(index.find(1, 0, &token), kNoBlock);
+  EXPECT_TRUE(index.check_integrity().ok());
 }
 
 TEST(BlockManagerTest, StatesAreCountedLikeBlocks) {

@@ -133,6 +133,18 @@ TEST(SchedulerTest, EqualPromptsThatArriveTogetherAreComputedOnce) {
   ASSERT_OK(sim.drain());
 }
 
+TEST(SchedulerTest, EqualOutputsEndUpInTheSameBlocks) {
+  Simulation sim(small_config(), kModel);
+  ASSERT_OK(sim.add(request_of(12, 20)));
+  ASSERT_OK(sim.add(request_of(12, 20)));
+  for (int i = 0; i < 13; ++i) ASSERT_OK(sim.step());
+  // 24 tokens are computed for each: six blocks, all of them full.
+  EXPECT_EQ(sim.last_plan().context_lens, std::vector<int32_t>({24, 24}));
+  const SchedulerStats stats = sim.scheduler().stats();
+  EXPECT_EQ(stats.blocks_total - stats.blocks_free, 6);
+  ASSERT_OK(sim.drain());
+}
+
 TEST(SchedulerTest, PrefixesAreNotSharedBetweenSalts) {
   Simulation sim(small_config(), kModel);
   Request request = request_of(12, 2);
@@ -214,6 +226,30 @@ TEST(SchedulerTest, YoungestIsPreemptedAndGivesTheSameTokens) {
   while (sim.record(1).finish == FinishReason::none) ASSERT_OK(sim.step());
   EXPECT_LT(sim.record(3).tokens.size(), sim.record(2).tokens.size());
   ASSERT_OK(sim.drain());
+}
+
+TEST(SchedulerTest, NewcomerLeavesABlockForEachRunningSequenceToGrowInto) {
+  SchedulerConfig config = small_config();
+  config.num_blocks = 6;
+  Simulation sim(config, kModel);
+  ASSERT_OK(sim.add(request_of(4, 9, 100)));  // three blocks in the end
+  ASSERT_OK(sim.add(request_of(4, 9, 200)));
+  ASSERT_OK(sim.step());
+  ASSERT_OK(sim.add(request_of(8, 5, 300)));  // would leave none for the three
+  ASSERT_OK(sim.drain());
+  EXPECT_EQ(sim.scheduler().stats().preemptions, 0);
+}
+
+TEST(SchedulerTest, WhatWasPreemptedDoesNotComeBackInTheSameStep) {
+  SchedulerConfig config = small_config();
+  config.num_blocks = 6;
+  Simulation sim(config, kModel);
+  ASSERT_OK(sim.add(request_of(4, 17)));
+  ASSERT_OK(sim.add(request_of(4, 17, 200)));
+  while (sim.scheduler().stats().preemptions == 0) ASSERT_OK(sim.step());
+  EXPECT_EQ(sim.last_plan().num_seqs(), 1);
+  ASSERT_OK(sim.drain());
+  EXPECT_EQ(sim.scheduler().stats().preemptions, 1);
 }
 
 TEST(SchedulerTest, WorstPriorityIsPreemptedEvenIfItIsTheOldest) {
