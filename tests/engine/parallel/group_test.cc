@@ -8,16 +8,16 @@
 
 #include "engine/parallel/agreement.h"
 #include "engine/parallel/process_group.h"
+#include "tests/testing/mpi_main.h"
 
 namespace trireme {
 namespace {
 
 using std::chrono::milliseconds;
+using testing::world;
 constexpr milliseconds kDeadline{20'000};
 
-HostGroup* world = nullptr;
-
-std::unique_ptr<ProcessGroup> collectives() { return create_mpi_process_group(*world); }
+std::unique_ptr<ProcessGroup> collectives() { return create_mpi_process_group(world()); }
 
 /// What rank `rank` contributes: different on every rank, known to all.
 std::vector<float> contribution(int rank, int64_t count) {
@@ -35,13 +35,13 @@ std::vector<float> all_reduced(ProcessGroup& group, int64_t count) {
 }
 
 TEST(HostGroupTest, BroadcastReachesEveryRankFromEveryRoot) {
-  for (int root = 0; root < world->size(); ++root) {
+  for (int root = 0; root < world().size(); ++root) {
     for (int64_t count : {0, 1, 1000, 100'000}) {
       std::vector<int32_t> words;
-      if (world->rank() == root) {
+      if (world().rank() == root) {
         for (int64_t i = 0; i < count; ++i) words.push_back(static_cast<int32_t>(i * 7 + root));
       }
-      ASSERT_TRUE(world->broadcast(words, root, kDeadline).ok());
+      ASSERT_TRUE(world().broadcast(words, root, kDeadline).ok());
       ASSERT_EQ(static_cast<int64_t>(words.size()), count);
       for (int64_t i = 0; i < count; ++i) ASSERT_EQ(words[i], i * 7 + root);
     }
@@ -49,35 +49,35 @@ TEST(HostGroupTest, BroadcastReachesEveryRankFromEveryRoot) {
 }
 
 TEST(HostGroupTest, GatherGivesTheBytesOfEachRankToTheRootOnly) {
-  const int root = world->size() - 1;
-  const std::string mine(static_cast<size_t>(world->rank()) * 1000, static_cast<char>('a' + world->rank()));
-  const auto all = world->gather(mine, root, kDeadline);
+  const int root = world().size() - 1;
+  const std::string mine(static_cast<size_t>(world().rank()) * 1000, static_cast<char>('a' + world().rank()));
+  const auto all = world().gather(mine, root, kDeadline);
   ASSERT_TRUE(all.ok()) << all.status();
-  if (world->rank() != root) {
+  if (world().rank() != root) {
     EXPECT_TRUE(all->empty());
     return;
   }
-  ASSERT_EQ(static_cast<int>(all->size()), world->size());
-  for (int rank = 0; rank < world->size(); ++rank) {
+  ASSERT_EQ(static_cast<int>(all->size()), world().size());
+  for (int rank = 0; rank < world().size(); ++rank) {
     EXPECT_EQ((*all)[rank], std::string(static_cast<size_t>(rank) * 1000, static_cast<char>('a' + rank)));
   }
 }
 
 TEST(HostGroupTest, AWaitThatNobodyAnswersEndsAtItsDeadline) {
-  if (world->size() > 1 && world->rank() == 1) {
+  if (world().size() > 1 && world().rank() == 1) {
     std::vector<int32_t> words;
-    const absl::Status status = world->broadcast(words, 0, milliseconds(50));
+    const absl::Status status = world().broadcast(words, 0, milliseconds(50));
     EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
     EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("rank 1 of"));
   }
-  ASSERT_TRUE(world->barrier(kDeadline).ok());
+  ASSERT_TRUE(world().barrier(kDeadline).ok());
 }
 
 TEST(AgreementTest, OneRankThatFailsFailsAllWithItsMessage) {
-  EXPECT_TRUE(agree_on_success(*world, absl::OkStatus(), kDeadline).ok());
-  const int last = world->size() - 1;
-  const absl::Status mine = world->rank() == last ? absl::DataLossError("file too short") : absl::OkStatus();
-  const absl::Status all = agree_on_success(*world, mine, kDeadline);
+  EXPECT_TRUE(agree_on_success(world(), absl::OkStatus(), kDeadline).ok());
+  const int last = world().size() - 1;
+  const absl::Status mine = world().rank() == last ? absl::DataLossError("file too short") : absl::OkStatus();
+  const absl::Status all = agree_on_success(world(), mine, kDeadline);
   EXPECT_EQ(all.code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(std::string(all.message()), ::testing::HasSubstr("file too short"));
   const std::string where = last > 0 ? "rank " + std::to_string(last) : "";
@@ -85,19 +85,19 @@ TEST(AgreementTest, OneRankThatFailsFailsAllWithItsMessage) {
 }
 
 TEST(AgreementTest, TheSmallestNumberWins) {
-  const auto least = agree_on_minimum(*world, int64_t{1} << (40 - world->rank()), kDeadline);
+  const auto least = agree_on_minimum(world(), int64_t{1} << (40 - world().rank()), kDeadline);
   ASSERT_TRUE(least.ok()) << least.status();
-  EXPECT_EQ(*least, int64_t{1} << (40 - (world->size() - 1)));
+  EXPECT_EQ(*least, int64_t{1} << (40 - (world().size() - 1)));
 }
 
 TEST(HostGroupTest, SplitMakesGroupsByColorOrderedByKey) {
-  const auto half = world->split(world->rank() % 2, -world->rank());
-  EXPECT_EQ(half->size(), (world->size() + (world->rank() % 2 == 0 ? 1 : 0)) / 2);
-  std::vector<int32_t> words{world->rank()};
+  const auto half = world().split(world().rank() % 2, -world().rank());
+  EXPECT_EQ(half->size(), (world().size() + (world().rank() % 2 == 0 ? 1 : 0)) / 2);
+  std::vector<int32_t> words{world().rank()};
   ASSERT_TRUE(half->broadcast(words, 0, kDeadline).ok());
   // The highest world rank of the color leads, since the keys are negative.
-  int highest = world->size() - 1;
-  if (highest % 2 != world->rank() % 2) --highest;
+  int highest = world().size() - 1;
+  if (highest % 2 != world().rank() % 2) --highest;
   EXPECT_EQ(words[0], highest);
 }
 
@@ -121,7 +121,7 @@ TEST(ProcessGroupTest, EveryRankHasTheSameBits) {
     const std::vector<float> sum = all_reduced(*group, count);
     std::vector<int32_t> of_rank_0(count);
     std::memcpy(of_rank_0.data(), sum.data(), count * sizeof(float));
-    ASSERT_TRUE(world->broadcast(of_rank_0, 0, kDeadline).ok());
+    ASSERT_TRUE(world().broadcast(of_rank_0, 0, kDeadline).ok());
     EXPECT_EQ(std::memcmp(of_rank_0.data(), sum.data(), count * sizeof(float)), 0);
   }
 }
@@ -159,11 +159,3 @@ TEST(ProcessGroupTest, BroadcastTakesTheBytesOfRankZero) {
 
 }  // namespace
 }  // namespace trireme
-
-int main(int argc, char** argv) {
-  ::testing::InitGoogleTest(&argc, argv);
-  auto group = trireme::create_world(&argc, &argv);
-  if (!group.ok()) return 2;
-  trireme::world = group->get();
-  return RUN_ALL_TESTS();
-}
