@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "engine/parallel/agreement.h"
 #include "engine/weights/safetensors.h"
 #include "engine/weights/weight_loader.h"
@@ -32,6 +33,10 @@ absl::StatusOr<std::unique_ptr<Backend>> choose_backend(const EngineConfig& conf
   CpuOptions options;
   options.num_threads = config.num_threads;
   return create_cpu_backend(options);
+}
+
+std::string mebibytes(int64_t bytes) {
+  return absl::StrFormat("%.1f MiB", static_cast<double>(bytes) / (1 << 20));
 }
 
 /// The stages of a start, agreed on one by one. Within a stage whatever talks to the other ranks comes before
@@ -180,14 +185,13 @@ class Loader {
     if (tokens >= context_len_) return absl::OkStatus();
     const int64_t wanted = (context_len_ + config_.block_size - 1) / config_.block_size * block_bytes;
     if (config_.max_context_len > 0 || tokens < config_.block_size) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("no memory for one sequence: the KV cache of ", context_len_, " tokens takes ",
-                       wanted >> 20, " MiB per rank, ", allowed >> 20,
-                       " MiB may be used; lower --max-context-len or raise --kv-memory"));
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "no memory for one sequence: the KV cache of ", context_len_, " tokens takes ", mebibytes(wanted),
+          " per rank, ", mebibytes(allowed), " may be used; lower --max-context-len or raise --kv-memory"));
     }
     rank_.notes.push_back(absl::StrCat("context shortened from ", context_len_, " to ", tokens,
-                                       " tokens, what the KV cache of ", allowed >> 20,
-                                       " MiB per rank holds"));
+                                       " tokens, what the KV cache of ", mebibytes(allowed),
+                                       " per rank holds"));
     context_len_ = static_cast<int>(tokens);
     return absl::OkStatus();
   }

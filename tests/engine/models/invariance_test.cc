@@ -1,0 +1,105 @@
+// A request's bits do not depend on what else is computed beside it.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "tests/engine/models/reference_model.h"
+#include "tests/testing/mpi_main.h"
+
+namespace trireme::testing {
+namespace {
+
+/// Ids and the bits of the logprobs: what must not change.
+std::vector<std::pair<int32_t, uint32_t>> bits(const std::vector<TokenOutput>& outputs) {
+  std::vector<std::pair<int32_t, uint32_t>> all;
+  for (const TokenOutput& output : outputs) {
+    uint32_t logprob = 0;
+    std::memcpy(&logprob, &output.logprob, sizeof(logprob));
+    all.push_back({output.token_id, logprob});
+  }
+  return all;
+}
+
+/// Eight requests of different lengths, half of them sampled; some share a prefix.
+std::vector<Request> mixed_requests(const Reference& reference) {
+  std::vector<Request> requests;
+  for (int i = 0; i < 8; ++i) {
+    const auto begin = reference.prompt_ids.begin() + (i % 2 == 0 ? 0 : i);
+    Request request = greedy_request(i + 1, {begin, reference.prompt_ids.end() - i % 3}, 12 + 3 * i);
+    if (i % 2 == 1) request.sampling = {0.9f, 40, 0.95f, 0.01f, 1000u + i};
+    requests.push_back(request);
+  }
+  return requests;
+}
+
+/// Bytes of a KV block of this rank; most where KV heads are not cut.
+int64_t block_bytes(const EngineConfig& config) {
+  KvCacheSpec spec;
+  spec.num_layers = config.model.num_layers;
+  spec.num_kv_heads = std::max(1, config.model.num_kv_heads / world().size());
+  spec.head_dim = config.model.head_dim;
+  spec.block_size = config.block_size;
+  spec.dtype = config.compute_dtype == "f32" ? DType::f32 : DType::bf16;
+  auto backend = create_cpu_backend({});
+  CHECK_EQ(backend.status().ToString(), "OK");
+  return static_cast<int64_t>((*backend)->kv_block_bytes(spec));
+}
+
+class InvarianceTest : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {
+ protected:
+  EngineConfig config() const {
+    EngineConfig config = reference_engine_config(reference_);
+    config.compute_dtype = std::get<1>(GetParam());
+    return config;
+  }
+  std::map<RequestHandle, std::vector<TokenOutput>> one_by_one() const {
+    std::map<RequestHandle, std::vector<TokenOutput>> all;
+    for (const Request& request : mixed_requests(reference_)) {
+      auto one = generate(config(), {request});
+      all.merge(one);
+    }
+    return all;
+  }
+  void expect_same_bits(const std::map<RequestHandle, std::vector<TokenOutput>>& got,
+                        const std::map<RequestHandle, std::vector<TokenOutput>>& expected) const {
+    if (world().rank() != 0) return;
+    ASSERT_EQ(got.size(), expected.size());
+    for (const auto& [handle, outputs] : expected)
+      EXPECT_EQ(bits(got.at(handle)), bits(outputs)) << "request " << handle;
+  }
+  Reference reference_ = load_reference(std::get<0>(GetParam()));
+};
+
+TEST_P(InvarianceTest, AloneInABatchAndInChunksTheBitsAreTheSame) {
+  const auto alone = one_by_one();
+  expect_same_bits(generate(config(), mixed_requests(reference_)), alone);
+  EngineConfig small_chunks = config();
+  small_chunks.max_step_tokens = 11;
+  small_chunks.max_num_seqs = 5;
+  expect_same_bits(generate(small_chunks, mixed_requests(reference_)), alone);
+}
+
+TEST_P(InvarianceTest, CachedPrefixesAndPreemptionDoNotChangeTheBits) {
+  EngineConfig uncached = config();
+  uncached.enable_prefix_cache = false;
+  const auto expected = generate(uncached, mixed_requests(reference_));
+  expect_same_bits(generate(config(), mixed_requests(reference_)), expected);
+  EngineConfig cramped =
+      config();  // room for little more than one sequence: the others are preempted and computed anew
+  cramped.kv_memory_bytes = (cramped.max_context_len / cramped.block_size + 5) * block_bytes(cramped);
+  SchedulerStats stats;
+  expect_same_bits(generate(cramped, mixed_requests(reference_), &stats), expected);
+  EXPECT_TRUE(world().rank() != 0 || stats.preemptions > 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, InvarianceTest,
+                         ::testing::Combine(::testing::Values("llama3_rope", "mistral_window", "qwen3"),
+                                            ::testing::Values("f32", "bf16")),
+                         [](const auto& parameters) {
+                           return std::get<0>(parameters.param) + "_" + std::get<1>(parameters.param);
+                         });
+
+}  // namespace
+}  // namespace trireme::testing
