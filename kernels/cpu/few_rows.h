@@ -10,7 +10,7 @@
 namespace trireme::cpu {
 
 /// Rows up to which the own kernels are at least as fast as oneDNN on the packed layout.
-inline constexpr int64_t kFewRows = 8;
+inline constexpr int64_t kFewRows = 32;
 
 /// The length of oneDNN 2.6's runs on AVX-512 (its brgemm product's K blocking); found by comparing bits and
 /// kept true by a test.
@@ -19,7 +19,7 @@ inline int64_t onednn_k_run(int64_t in_features) {
 }
 
 /// out[r, panel columns] = x · weight^T + bias for the panels [first_panel, last_panel) of a bf16 weight.
-/// x: bf16 [rows, padded_in] with rows x_stride apart; rows: 1 to 8; bias: [out_features] or null.
+/// x: bf16 [rows, padded_in] with rows x_stride apart; rows: 1 to kFewRows; bias: [out_features] or null.
 /// Needs AVX512_BF16.
 void few_rows_bf16(const uint16_t* x, int64_t x_stride, int64_t rows, const PackedLayout& layout,
                    const uint16_t* weight, const float* bias, int64_t first_panel, int64_t last_panel,

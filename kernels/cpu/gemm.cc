@@ -8,6 +8,7 @@
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/few_rows.h"
+#include "kernels/cpu/parallel.h"
 
 namespace trireme::cpu {
 

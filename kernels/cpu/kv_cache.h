@@ -12,7 +12,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cpu/memory.h"
-#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/round_up.h"
 
 namespace trireme::cpu {
 

@@ -37,8 +37,4 @@ void parallel_ranges(int threads, int64_t count, int64_t serial_below, Body&& bo
   }
 }
 
-inline int64_t round_up(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-
 }  // namespace trireme::cpu

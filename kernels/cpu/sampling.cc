@@ -6,7 +6,9 @@
 #include <limits>
 
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/parallel.h"
 #include "kernels/cpu/philox.h"
+#include "kernels/cpu/round_up.h"
 #include "kernels/cpu/softmax_row.h"
 
 namespace trireme::cpu {

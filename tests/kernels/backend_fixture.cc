@@ -1,11 +1,26 @@
 #include "tests/kernels/backend_fixture.h"
 
 #include <bit>
+#include <cstdlib>
+#include <string_view>
+
+#include "hwy/highway.h"
 
 namespace trireme::testing {
 namespace {
 constexpr uint32_t kPoison = 0x7fc0dead;  // a NaN
+
+/// TRIREME_TEST_ISA=avx2|baseline: the CPU kernels of processors older than this one.
+void limit_instruction_set() {
+  const char* wanted = std::getenv("TRIREME_TEST_ISA");
+  if (wanted == nullptr) return;
+  const bool avx2 = std::string_view(wanted) == "avx2";
+  ASSERT_TRUE(avx2 || std::string_view(wanted) == "baseline") << "TRIREME_TEST_ISA: got " << wanted;
+  hwy::SetSupportedTargetsForTest(avx2 ? hwy::SupportedTargets() & (HWY_AVX2 | HWY_STATIC_TARGET)
+                                       : HWY_STATIC_TARGET);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
+}  // namespace
 
 std::vector<BackendCase> available_backends() {
   return {{"cpu", [] { return create_cpu_backend({.num_threads = 2}); }},
@@ -60,6 +75,7 @@ std::vector<int32_t> DeviceMatrix::ints() const {
 }
 
 void BackendTest::SetUp() {
+  limit_instruction_set();
   auto backend = GetParam().create();
   ASSERT_TRUE(backend.ok()) << backend.status();
   backend_ = *std::move(backend);

@@ -46,11 +46,11 @@ void expect_product(const std::vector<float>& got, std::vector<float> x, std::ve
 
 TEST_P(MatmulTest, EqualsNaiveLoopsAtOddSizes) {
   for (const DType dtype : dtypes()) {
-    for (const int64_t in : {1, 3, 17, 63, 65, 111, 500, 1030}) {
+    for (const int64_t in : {1, 3, 17, 63, 65, 111, 1030}) {
       for (const int64_t out : {1, 3, 17, 63, 64, 65, 111, 500}) {
         const auto w = normal_values(out * in, 1), bias = normal_values(out, 2);
         const auto packed = weight(w, out, in, dtype);
-        for (const int64_t rows : {1, 3, 8, 17}) {
+        for (const int64_t rows : {1, 8, 35}) {
           const auto x = normal_values(rows * in, static_cast<uint32_t>(rows));
           const std::string what = std::string(dtype_name(dtype)) + " " + std::to_string(rows) + "x" +
                                    std::to_string(in) + "x" + std::to_string(out);
@@ -72,7 +72,7 @@ TEST_P(MatmulTest, RowsDoNotDependOnTheirNumberOrNeighbours) {
         const auto packed = weight(normal_values(out * in, 1), out, in, dtype);
         const auto x = normal_values(all_rows * in, 2), bias = normal_values(out, 3);
         const auto all = product(x, all_rows, *packed, bias);
-        for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 33}) {
+        for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 13, 18, 19, 24, 32, 33, 40}) {
           const int64_t first = (rows * 7) % (all_rows - rows);
           const auto some = product(rows_of(x, in, first, rows), rows, *packed, bias, 1);
           expect_same_bits(some, rows_of(all, out, first, rows),
@@ -92,7 +92,7 @@ TEST_P(MatmulTest, WithoutBiasRowsDoNotDependOnTheirNumberEither) {
       const auto packed = weight(normal_values(out * in, 1), out, in, dtype);
       const auto x = normal_values(200 * in, 2);
       const auto all = product(x, 200, *packed);
-      for (const int64_t rows : {1, 2, 4, 8, 64, 65, 129})
+      for (const int64_t rows : {1, 2, 4, 8, 31, 64, 65, 129})
         expect_same_bits(product(rows_of(x, in, 0, rows), rows, *packed), rows_of(all, out, 0, rows),
                          std::to_string(rows) + " rows, in " + std::to_string(in));
     }
@@ -162,7 +162,7 @@ TEST_P(MatmulTest, SourceTypesAreRoundedToNearestEven) {
 
 TEST_P(MatmulTest, NanAndInfinityComeThrough) {
   for (const DType dtype : dtypes()) {
-    for (const int64_t rows : {1, 8, 20}) {
+    for (const int64_t rows : {1, 8, 40}) {
       const auto w = weight(std::vector<float>(64 * 64, 1.0f), 64, 64, dtype);
       std::vector<float> x(static_cast<size_t>(rows * 64), 1.0f);
       x[5] = std::nanf("");
