@@ -52,7 +52,7 @@ struct SchedulerStats {
 ///
 /// Preemption. When no block is left for a decode, the last in the order gives up its blocks and waits again;
 /// prompt and output are computed anew later, as far as the prefix cache has lost them. Its tokens are those
-/// of an undisturbed run, since a random number depends on the output index alone.
+/// of an undisturbed run, since a random number depends on seed and output index alone.
 ///
 /// Each accepted request ends exactly once: one TokenOutput with a finish reason.
 ///

@@ -12,6 +12,8 @@ namespace trireme {
 /// Token id that means "the last token sampled in this sequence's slot", which every rank keeps.
 inline constexpr int32_t kLastToken = -1;
 
+/// A runner stores K and V of every token of the step, layer by layer, before any of them attends in that
+/// layer: a sequence may attend over blocks that another one of the same plan fills.
 struct StepPlan {
   enum class Kind : int32_t { kRun = 1, kIdle = 2, kStop = 3 };
   Kind kind = Kind::kRun;

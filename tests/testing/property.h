@@ -10,7 +10,7 @@
 namespace trireme {
 
 /// Before main(): unless RC_PARAMS says something else, the seed is 1 and the number of cases that of the
-/// environment's TRIREME_PROPERTY_CASES, or 1000. A failure prints what to give RC_PARAMS to see it again.
+/// environment's TRIREME_PROPERTY_CASES, or 300. A failure prints what to give RC_PARAMS to see it again.
 extern const bool property_params_are_set;
 
 /// Inside a property: fails it with the status' text.

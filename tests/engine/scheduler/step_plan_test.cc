@@ -171,7 +171,7 @@ TEST(StepPlanTest, AnyWordsAreRefusedOrGiveAPlanThatIsSafe) {
   std::vector<int32_t> words;
   pack(example(), words);
   int accepted = 0;
-  for (int i = 0; i < 200000; ++i) {
+  for (int i = 0; i < 50000; ++i) {
     std::vector<int32_t> spoiled = words;
     for (int n = 1 + random() % 3; n > 0; --n) {
       const int32_t values[] = {0,
@@ -192,7 +192,7 @@ TEST(StepPlanTest, AnyWordsAreRefusedOrGiveAPlanThatIsSafe) {
     pack(plan, again);
     ASSERT_EQ(again, spoiled);
   }
-  EXPECT_GT(accepted, 1000);  // else only the header was tried
+  EXPECT_GT(accepted, 500);  // else only the header was tried
 }
 
 TEST(StepPlanTest, PackingAgainTakesNoNewMemory) {
