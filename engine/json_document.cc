@@ -4,17 +4,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <set>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 
 namespace trireme {
 namespace {
 
 constexpr size_t kMaxShownBytes = 80;
+constexpr size_t kMaxShownParseError = 200;
 constexpr size_t kMaxListLength = 64;
 
 /// Builds nothing: looks for the faults that must be found before a document is built.
@@ -37,7 +40,7 @@ class Checker : public nlohmann::json_sax<nlohmann::json> {
     return false;
   }
   bool parse_error(size_t position, const std::string&, const nlohmann::json::exception& error) override {
-    fault = absl::StrCat("not JSON at byte ", position, ": ", error.what());
+    fault = describe_parse_error(position, error);
     return false;
   }
 
@@ -113,6 +116,12 @@ absl::StatusOr<nlohmann::json> parse_json_object(std::string_view text, const st
         absl::StrCat(where, ": got ", document.type_name(), ", wanted an object"));
   }
   return document;
+}
+
+std::string describe_parse_error(size_t position, const nlohmann::json::exception& error) {
+  const std::string_view what = error.what();  // quotes the last token, whatever bytes and length it has
+  const size_t shown = std::min(what.size(), kMaxShownParseError);
+  return absl::StrCat("not JSON at byte ", position, ": ", absl::CHexEscape({what.data(), shown}));
 }
 
 std::string describe_json(const nlohmann::json& value) {

@@ -25,6 +25,9 @@ absl::StatusOr<std::string> read_small_file(const std::string& path, uint64_t ma
 /// object, or not an object at the top.
 absl::StatusOr<nlohmann::json> parse_json_object(std::string_view text, const std::string& where);
 
+/// "not JSON at byte ...", with what the parser says, in printable characters and of readable length.
+std::string describe_parse_error(size_t position, const nlohmann::json::exception& error);
+
 /// A value for an error message, cut to a readable length.
 std::string describe_json(const nlohmann::json& value);
 

@@ -82,29 +82,33 @@ bool is_plain_file_name(const std::string& name) {
          name.find('/') == std::string::npos && name.find('\0') == std::string::npos;
 }
 
-/// Reads the index: which tensor lies in which file.
 absl::StatusOr<std::map<std::string, std::string>> read_index(const std::string& path) {
   absl::StatusOr<std::string> text = read_small_file(path, kMaxIndexBytes);
   if (!text.ok()) return text.status();
-  absl::StatusOr<nlohmann::json> index = parse_json_object(*text, path);
+  return parse_safetensors_index(*text, path);
+}
+
+}  // namespace
+
+absl::StatusOr<std::map<std::string, std::string>> parse_safetensors_index(std::string_view json,
+                                                                           const std::string& where) {
+  absl::StatusOr<nlohmann::json> index = parse_json_object(json, where);
   if (!index.ok()) return index.status();
   const auto weight_map = index->find("weight_map");
   if (weight_map == index->end() || !weight_map->is_object() || weight_map->empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": weight_map: wanted an object with tensors"));
+    return absl::InvalidArgumentError(absl::StrCat(where, ": weight_map: wanted an object with tensors"));
   }
   std::map<std::string, std::string> files;
   for (const auto& [tensor, file] : weight_map->items()) {
     if (!file.is_string() || !is_plain_file_name(file.get<std::string>())) {
       return absl::InvalidArgumentError(
-          absl::StrCat(path, ": weight_map: ", describe_json(tensor), ": got ", describe_json(file),
+          absl::StrCat(where, ": weight_map: ", describe_json(tensor), ": got ", describe_json(file),
                        ", wanted the plain name of a .safetensors file in the same folder"));
     }
     files.emplace(tensor, file.get<std::string>());
   }
   return files;
 }
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::open(const std::string& model_dir) {
   std::unique_ptr<Checkpoint> checkpoint(new Checkpoint());

@@ -36,6 +36,11 @@ absl::StatusOr<std::map<std::string, TensorEntry>> parse_safetensors_header(std:
                                                                             uint64_t data_bytes,
                                                                             const std::string& file);
 
+/// Parses model.safetensors.index.json: the file of each tensor. INVALID_ARGUMENT naming `where`; a file must
+/// be the plain name of a .safetensors file, so that no index reaches outside its folder.
+absl::StatusOr<std::map<std::string, std::string>> parse_safetensors_index(std::string_view json,
+                                                                           const std::string& where);
+
 /// An open checkpoint directory. Thread-safe after opening.
 class Checkpoint {
  public:

@@ -69,7 +69,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   }
   bool key(string_t& name) override;
   bool parse_error(size_t position, const std::string&, const nlohmann::json::exception& error) override {
-    return fail(absl::StrCat("header is not JSON at byte ", position, ": ", error.what()));
+    return fail(absl::StrCat("header: ", describe_parse_error(position, error)));
   }
 
   std::map<std::string, TensorEntry> entries;

@@ -3,9 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <filesystem>
-#include <fstream>
+#include <algorithm>
 
 #include "nlohmann/json.hpp"
 
@@ -341,6 +339,9 @@ TEST(ModelConfigTest, TextThatIsNotAConfigIsRefused) {
   EXPECT_THAT(refused(std::string(100000, '[')), HasSubstr("nested deeper than 64"));
   EXPECT_THAT(refused("{\"a\": \"\xff\"}"), HasSubstr("not JSON"));
   EXPECT_THAT(refused("{\"a\": 1e999}"), HasSubstr("not JSON"));
+  const std::string long_token = refused("{\"a\": \"" + std::string(100000, '\xe4'));
+  EXPECT_LT(long_token.size(), 1000u);
+  EXPECT_TRUE(std::all_of(long_token.begin(), long_token.end(), [](char c) { return c >= ' ' && c < 127; }));
 }
 
 TEST(ModelConfigTest, MissingFileIsNotFound) {
