@@ -25,5 +25,6 @@ inline constexpr char kExitCodeHelp[] =
 void add_generate_command(CLI::App& app, int& exit_code);
 void add_status_command(CLI::App& app, int& exit_code);
 void add_cancel_command(CLI::App& app, int& exit_code);
+void add_bench_command(CLI::App& app, int& exit_code);
 
 }  // namespace trireme::client

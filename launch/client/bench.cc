@@ -1,0 +1,175 @@
+// trireme bench engine: speed of the engine alone, beside what the machine allows.
+
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "absl/strings/str_format.h"
+#include "engine/config.h"
+#include "launch/client/commands.h"
+#include "launch/client/engine_bench.h"
+
+namespace trireme::client {
+namespace {
+
+struct Flags {
+  std::string model_dir, model_config, load_format = "auto", shard;
+  bool json = false;
+  EngineBenchOptions bench;
+};
+
+int fail(const absl::Status& status) {
+  std::fprintf(stderr, "trireme bench engine: %s\n", std::string(status.message()).c_str());
+  return status.code() == absl::StatusCode::kInvalidArgument || status.code() == absl::StatusCode::kNotFound
+             ? kExitInvalid
+             : kExitFailed;
+}
+
+absl::Status complete(Flags& flags) {
+  EngineConfig& engine = flags.bench.engine;
+  engine.dummy_weights = flags.load_format == "dummy";
+  if (flags.model_dir.empty() == flags.model_config.empty()) {
+    return absl::InvalidArgumentError("give one of --model and --model-config");
+  }
+  if (!flags.model_config.empty() && !engine.dummy_weights) {
+    return absl::InvalidArgumentError("--model-config has no weights: add --load-format dummy");
+  }
+  engine.model_dir = flags.model_dir;
+  const std::string path = flags.model_dir.empty() ? flags.model_config : flags.model_dir + "/config.json";
+  auto model = load_model_config(path);
+  if (!model.ok()) return model.status();
+  engine.model = *std::move(model);
+  if (!flags.shard.empty()) {
+    char end = 0;
+    if (std::sscanf(flags.shard.c_str(), "%d/%d%c", &engine.shard_rank, &engine.shard_size, &end) != 2 ||
+        engine.shard_size < 1 || engine.shard_rank < 0 || engine.shard_rank >= engine.shard_size) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("--shard: got '%s', wanted RANK/SIZE, e.g. 3/8", flags.shard));
+    }
+  }
+  engine.enable_prefix_cache = false;  // every prompt is to be computed
+  const int most = *std::max_element(flags.bench.batches.begin(), flags.bench.batches.end());
+  engine.max_num_seqs = most;
+  engine.max_step_tokens = std::max(engine.max_step_tokens, most);
+  if (engine.max_context_len == 0)
+    engine.max_context_len = flags.bench.prompt_tokens + flags.bench.output_tokens;
+  return absl::OkStatus();
+}
+
+nlohmann::json to_json(const EngineBenchReport& report) {
+  nlohmann::json json{{"backend", report.backend},
+                      {"compute_dtype", report.compute_dtype},
+                      {"tensor_parallel_size", report.tp_size},
+                      {"threads_per_rank", report.threads},
+                      {"load_seconds", report.load_seconds},
+                      {"read_gb_s", report.read_gb_s},
+                      {"product_gflop_s", report.product_gflop_s},
+                      {"resident_bytes", report.resident_bytes},
+                      {"read_bytes", report.ledger.read_bytes},
+                      {"notes", report.notes}};
+  for (const LedgerLine& line : report.ledger.lines) {
+    json["ledger"][line.kind] = {{"predicted_bytes", line.predicted}, {"measured_bytes", line.measured}};
+  }
+  for (const auto& [phase, milliseconds] : report.phases_ms) json["phases_ms"][phase] = milliseconds;
+  for (const BatchFigures& row : report.batches) {
+    json["batches"].push_back({{"batch", row.batch},
+                               {"prefill_tokens_per_s", row.prefill_tokens_per_s},
+                               {"prefill_gflop_s", row.prefill_gflop_s},
+                               {"prefill_fraction_of_product_rate", row.prefill_fraction},
+                               {"decode_tokens_per_s", row.decode_tokens_per_s},
+                               {"decode_step_ms", row.decode_step_ms},
+                               {"decode_step_ms_p99", row.decode_step_ms_p99},
+                               {"decode_gb_s", row.decode_gb_s},
+                               {"decode_fraction_of_read_bandwidth", row.decode_bandwidth_fraction},
+                               {"decode_fraction_of_onednn_rows", row.decode_rows_fraction}});
+  }
+  return json;
+}
+
+void print_table(const EngineBenchReport& report) {
+  for (const std::string& note : report.notes) std::printf("note: %s\n", note.c_str());
+  std::printf("%s", report.ledger.to_text().c_str());
+  std::printf("%s, %s, tensor-parallel size %d, %d threads per rank, loaded in %.2f s\n",
+              report.backend.c_str(), report.compute_dtype.c_str(), report.tp_size, report.threads,
+              report.load_seconds);
+  std::printf("ceilings, all ranks: read %.1f GB/s; oneDNN with 512 rows %.0f GFLOP/s\n\n", report.read_gb_s,
+              report.product_gflop_s);
+  std::printf("%6s | %10s %9s %9s | %10s %9s %9s %7s %8s %9s\n", "batch", "prefill", "GFLOP/s", "of oneDNN",
+              "decode", "step", "p99", "GB/s", "of read", "of oneDNN");
+  std::printf("%6s | %10s %9s %9s | %10s %9s %9s %7s %8s %9s\n", "", "tokens/s", "", "512 rows", "tokens/s",
+              "ms", "ms", "", "", "same rows");
+  for (const BatchFigures& row : report.batches) {
+    std::printf("%6d | %10.1f %9.0f %9.2f | %10.2f %9.2f %9.2f %7.1f %8.2f %9.2f\n", row.batch,
+                row.prefill_tokens_per_s, row.prefill_gflop_s, row.prefill_fraction, row.decode_tokens_per_s,
+                row.decode_step_ms, row.decode_step_ms_p99, row.decode_gb_s, row.decode_bandwidth_fraction,
+                row.decode_rows_fraction);
+  }
+  std::printf("\ntime of rank 0:");
+  for (const auto& [phase, milliseconds] : report.phases_ms)
+    std::printf(" %s %.0f ms;", phase.c_str(), milliseconds);
+  std::printf("\n");
+}
+
+int run(Flags& flags) {
+  auto world = create_world(nullptr, nullptr);
+  if (!world.ok()) return fail(world.status());
+  if (absl::Status status = complete(flags); !status.ok()) return fail(status);
+  auto report = run_engine_bench(flags.bench, **world);
+  if (!report.ok()) return fail(report.status());
+  if ((*world)->rank() != 0) return kExitOk;
+  if (flags.json) {
+    std::printf("%s\n", to_json(*report).dump(2).c_str());
+  } else {
+    print_table(*report);
+  }
+  return kExitOk;
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& app, int& exit_code) {
+  CLI::App* bench = app.add_subcommand("bench", "Measures speed");
+  bench->require_subcommand(1);
+  CLI::App* command = bench->add_subcommand(
+      "engine",
+      "The engine alone, no service: prefill and decode beside the machine's read bandwidth and oneDNN's "
+      "product rate, "
+      "measured between the repeats since machines drift. Under mpirun the ranks share the model.");
+  auto flags = std::make_shared<Flags>();
+  EngineBenchOptions& options = flags->bench;
+  command->add_option("--model", flags->model_dir, "Hugging Face directory");
+  command->add_option("--model-config", flags->model_config, "a config.json alone, with --load-format dummy");
+  command->add_option("--load-format", flags->load_format, "auto: read the weights; dummy: draw them")
+      ->check(CLI::IsMember({"auto", "dummy"}))
+      ->capture_default_str();
+  command->add_option("--backend", options.engine.backend)
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  command->add_option("--compute-dtype", options.engine.compute_dtype)
+      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+      ->capture_default_str();
+  command->add_option("--threads", options.engine.num_threads, "per rank; 0: all cores")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  command->add_option("--batch", options.batches, "sequences at once, e.g. 1,8")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  command->add_option("--prompt-tokens", options.prompt_tokens)
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--output-tokens", options.output_tokens)
+      ->check(CLI::Range(2, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--max-step-tokens", options.engine.max_step_tokens)
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  command->add_option("--repeats", options.repeats)->check(CLI::Range(1, 1000))->capture_default_str();
+  command->add_option("--shard", flags->shard,
+                      "RANK/SIZE: load and time this rank's part alone, communication replaced by nothing");
+  command->add_flag("--json", flags->json);
+  command->callback([flags, &exit_code] { exit_code = run(*flags); });
+}
+
+}  // namespace trireme::client

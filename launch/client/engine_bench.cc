@@ -1,0 +1,293 @@
+#include "launch/client/engine_bench.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <random>
+
+#include "engine/loading.h"
+#include "engine/models/causal_lm.h"
+#include "kernels/cpu/onednn.h"
+#include "kernels/cpu/probe.h"
+
+namespace trireme::client {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr std::chrono::minutes kDeadline{10};
+constexpr size_t kProbeBytes = size_t{512} << 20;
+constexpr int64_t kPrefillRows = 512;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+double quantile(std::vector<double> values, double q) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  return values[static_cast<size_t>(q * static_cast<double>(values.size() - 1) + 0.5)];
+}
+double median(std::vector<double> values) { return quantile(std::move(values), 0.5); }
+
+/// The ceilings of one moment, all ranks together.
+struct Ceilings {
+  double read_gb_s = 0;
+  double product_gflop_s = 0;  // kPrefillRows rows
+  double rows_gflop_s = 0;     // as many rows as the batch
+};
+
+/// What one repeat took.
+struct Run {
+  double prefill_seconds = 0;
+  std::vector<double> decode_seconds;
+  double mean_context_len = 0;
+};
+
+class Bench {
+ public:
+  Bench(const EngineBenchOptions& options, HostGroup& world) : options_(options), world_(world) {}
+
+  absl::StatusOr<EngineBenchReport> run() {
+    const auto begin = Clock::now();
+    auto engine = Engine::create(options_.engine, world_);
+    if (!engine.ok()) return engine.status();
+    engine_ = *std::move(engine);
+    report_.load_seconds = seconds_since(begin);
+    threads_ = options_.engine.num_threads > 0 ? options_.engine.num_threads
+                                               : static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+    auto probe = cpu::ReadBandwidthProbe::create(kProbeBytes / static_cast<size_t>(world_.size()), threads_);
+    if (!probe.ok()) return probe.status();
+    probe_ = std::make_unique<cpu::ReadBandwidthProbe>(*std::move(probe));
+    set_shape();
+    for (int batch : options_.batches) {
+      if (absl::Status status = measure_batch(batch); !status.ok()) return status;
+    }
+    finish_report();
+    return std::move(report_);
+  }
+
+ private:
+  void set_shape() {
+    shape_ = model_shape(options_.engine.model, "", engine_->compute_dtype(), engine_->compute_dtype());
+    const int size = options_.engine.shard_size > 0 ? options_.engine.shard_size : world_.size();
+    layout_ = *layout_tensor_parallel(shape_, size);  // the engine has made the same
+  }
+  int tp_rank() const { return options_.engine.shard_size > 0 ? options_.engine.shard_rank : 0; }
+
+  /// Bytes of weights that one decode step reads on one rank: everything but an untied embedding's table.
+  double weight_bytes_per_step() const {
+    const double all = static_cast<double>(rank_bytes(shape_, layout_, tp_rank(), 1, 1).weights);
+    const double table =
+        static_cast<double>(layout_.vocab_per_rank) * shape_.hidden_size * shape_.weight_dtype_bytes;
+    return shape_.tie_word_embeddings ? all : all - table;
+  }
+  /// Multiplications and additions of one prompt token on one rank, without the head, which only the last one
+  /// needs.
+  double flops_per_prompt_token(double mean_context) const {
+    const HeadGroup& heads = layout_.heads[static_cast<size_t>(tp_rank())];
+    const double q = static_cast<double>(heads.head_end - heads.head_begin) * shape_.head_dim;
+    const double kv = static_cast<double>(heads.kv_head_end - heads.kv_head_begin) * shape_.head_dim;
+    const double hidden = shape_.hidden_size;
+    const double per_layer =
+        2 * hidden * (2 * q + 2 * kv + 3.0 * layout_.intermediate_per_rank) + 4 * q * mean_context;
+    return shape_.num_layers * per_layer;
+  }
+
+  /// Sums a figure over the ranks, which measure at the same time.
+  absl::StatusOr<double> sum_of_ranks(double mine) {
+    auto all = world_.gather(std::string(reinterpret_cast<const char*>(&mine), sizeof(mine)), 0, kDeadline);
+    if (!all.ok()) return all.status();
+    double sum = 0;
+    for (const std::string& bytes : *all) {
+      double one = 0;
+      std::memcpy(&one, bytes.data(), std::min(bytes.size(), sizeof(one)));
+      sum += one;
+    }
+    return sum;
+  }
+
+  absl::StatusOr<double> probe_products(int64_t rows) {
+    if (absl::Status together = world_.barrier(kDeadline); !together.ok()) return together;
+    // The merged gate and up product, the largest of a layer.
+    auto rate = cpu::measure_product_rate(rows, 2 * int64_t{layout_.intermediate_per_rank},
+                                          shape_.hidden_size, engine_->compute_dtype(), threads_);
+    return sum_of_ranks(rate.ok() ? *rate : 0);  // 0: oneDNN has none on this processor
+  }
+
+  absl::StatusOr<Ceilings> probe(int batch) {
+    Ceilings ceilings;
+    if (absl::Status together = world_.barrier(kDeadline); !together.ok()) return together;
+    auto read = sum_of_ranks(probe_->measure());
+    if (!read.ok()) return read.status();
+    auto product = probe_products(kPrefillRows);
+    if (!product.ok()) return product.status();
+    auto rows = probe_products(batch);
+    if (!rows.ok()) return rows.status();
+    ceilings.read_gb_s = *read;
+    ceilings.product_gflop_s = *product;
+    ceilings.rows_gflop_s = *rows;
+    return ceilings;
+  }
+
+  std::vector<Request> make_requests(int batch, int repeat) {
+    std::vector<Request> requests;
+    std::mt19937 random(static_cast<uint32_t>(1000 * batch + repeat));
+    std::uniform_int_distribution<int32_t> id(0, options_.engine.model.vocab_size - 1);
+    for (int i = 0; i < batch; ++i) {
+      Request request;
+      request.handle = ++last_handle_;
+      for (int t = 0; t < options_.prompt_tokens; ++t) request.prompt.push_back(id(random));
+      request.stopping.max_tokens = options_.output_tokens;
+      request.stopping.ignore_eos = true;
+      requests.push_back(std::move(request));
+    }
+    return requests;
+  }
+
+  /// Prefill: until every request has its first token. Decode: the steps after that in which all take part.
+  absl::StatusOr<Run> lead(int batch, int repeat) {
+    Run run;
+    std::vector<Request> requests = make_requests(batch, repeat);
+    const RequestHandle first = requests.front().handle;
+    for (Request& request : requests) {
+      if (absl::Status submitted = engine_->submit(std::move(request)); !submitted.ok()) return submitted;
+    }
+    std::vector<int> produced(static_cast<size_t>(batch), 0);
+    std::vector<TokenOutput> outputs;
+    const auto begin = Clock::now();
+    bool prefilled = false, finished = false;
+    while (!finished) {
+      const auto step_begin = Clock::now();
+      outputs.clear();
+      auto stepped = engine_->step(outputs);
+      if (!stepped.ok()) return stepped.status();
+      if (prefilled) run.decode_seconds.push_back(seconds_since(step_begin));
+      for (const TokenOutput& output : outputs) {
+        ++produced[output.handle - first];
+        finished = finished || output.finish != FinishReason::none;
+      }
+      if (!prefilled && *std::min_element(produced.begin(), produced.end()) > 0) {
+        prefilled = true;
+        run.prefill_seconds = seconds_since(begin);
+      }
+    }
+    if (!prefilled)
+      return absl::InvalidArgumentError("output tokens: too few for a step in which all take part");
+    run.mean_context_len = options_.prompt_tokens + 0.5 * options_.output_tokens;
+    for (int i = 0; i < batch; ++i) engine_->cancel(first + static_cast<RequestHandle>(i));
+    outputs.clear();
+    while (engine_->has_work()) {
+      auto stepped = engine_->step(outputs);
+      if (!stepped.ok()) return stepped.status();
+    }
+    if (absl::Status stopped = engine_->broadcast_stop(); !stopped.ok()) return stopped;
+    return run;
+  }
+
+  absl::StatusOr<Run> run_once(int batch, int repeat) {
+    if (world_.rank() == 0) return lead(batch, repeat);
+    for (;;) {
+      auto followed = engine_->follow(kDeadline);
+      if (!followed.ok()) return followed.status();
+      if (!*followed) return Run{};
+    }
+  }
+
+  absl::Status measure_batch(int batch) {
+    auto warm_up = run_once(batch, -1);
+    if (!warm_up.ok()) return warm_up.status();
+    std::vector<Run> runs;
+    std::vector<Ceilings> ceilings;
+    auto before = probe(batch);
+    if (!before.ok()) return before.status();
+    for (int repeat = 0; repeat < options_.repeats; ++repeat) {
+      auto run = run_once(batch, repeat);
+      if (!run.ok()) return run.status();
+      auto after = probe(batch);
+      if (!after.ok()) return after.status();
+      runs.push_back(*std::move(run));
+      ceilings.push_back({(before->read_gb_s + after->read_gb_s) / 2,
+                          (before->product_gflop_s + after->product_gflop_s) / 2,
+                          (before->rows_gflop_s + after->rows_gflop_s) / 2});
+      before = std::move(after);
+    }
+    if (world_.rank() == 0) report_.batches.push_back(figures(batch, runs, ceilings));
+    return absl::OkStatus();
+  }
+
+  BatchFigures figures(int batch, const std::vector<Run>& runs, const std::vector<Ceilings>& ceilings) {
+    const double ranks = world_.size();
+    std::vector<double> prefill, prefill_rate, prefill_fraction, decode, decode_all, read_rate, read_fraction,
+        rows_fraction;
+    for (size_t i = 0; i < runs.size(); ++i) {
+      const Run& run = runs[i];
+      const double prompt_tokens = static_cast<double>(batch) * options_.prompt_tokens;
+      prefill.push_back(prompt_tokens / run.prefill_seconds);
+      prefill_rate.push_back(ranks * prefill.back() * flops_per_prompt_token(options_.prompt_tokens / 2.0) *
+                             1e-9);
+      prefill_fraction.push_back(prefill_rate.back() / ceilings[i].product_gflop_s);
+      const double step = median(run.decode_seconds);
+      decode.push_back(step);
+      decode_all.insert(decode_all.end(), run.decode_seconds.begin(), run.decode_seconds.end());
+      const double kv = batch * run.mean_context_len *
+                        static_cast<double>(rank_bytes(shape_, layout_, tp_rank(), 1, 1).kv_per_token);
+      read_rate.push_back(ranks * (weight_bytes_per_step() + kv) / step * 1e-9);
+      read_fraction.push_back(read_rate.back() / ceilings[i].read_gb_s);
+      const double flops = ranks * 2 * batch * weight_bytes_per_step() / shape_.weight_dtype_bytes;
+      rows_fraction.push_back(flops / step * 1e-9 / ceilings[i].rows_gflop_s);
+      read_probes_.push_back(ceilings[i].read_gb_s);
+      product_probes_.push_back(ceilings[i].product_gflop_s);
+    }
+    BatchFigures row;
+    row.batch = batch;
+    row.prefill_tokens_per_s = median(prefill);
+    row.prefill_gflop_s = median(prefill_rate);
+    row.prefill_fraction = median(prefill_fraction);
+    row.decode_step_ms = median(decode) * 1e3;
+    row.decode_step_ms_p99 = quantile(decode_all, 0.99) * 1e3;
+    row.decode_tokens_per_s = batch / median(decode);
+    row.decode_gb_s = median(read_rate);
+    row.decode_bandwidth_fraction = median(read_fraction);
+    row.decode_rows_fraction = median(rows_fraction);
+    return row;
+  }
+
+  void finish_report() {
+    report_.backend = engine_->backend_name();
+    report_.compute_dtype = std::string(dtype_name(engine_->compute_dtype()));
+    report_.tp_size = layout_.tp_size;
+    report_.threads = threads_;
+    report_.read_gb_s = median(read_probes_);
+    report_.product_gflop_s = median(product_probes_);
+    report_.ledger = engine_->ledger();
+    report_.resident_bytes = report_.ledger.resident_bytes;
+    report_.notes = engine_->notes();
+    for (int i = 0; i < kNumPhases; ++i) {
+      const Phase phase = static_cast<Phase>(i);
+      if (phase == Phase::idle) continue;
+      report_.phases_ms.push_back(
+          {std::string(phase_name(phase)), engine_->phases().nanoseconds(phase) * 1e-6});
+    }
+  }
+
+  const EngineBenchOptions& options_;
+  HostGroup& world_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<cpu::ReadBandwidthProbe> probe_;
+  ModelShape shape_;
+  TensorParallelLayout layout_;
+  int threads_ = 1;
+  RequestHandle last_handle_ = 0;
+  std::vector<double> read_probes_, product_probes_;
+  EngineBenchReport report_;
+};
+
+}  // namespace
+
+absl::StatusOr<EngineBenchReport> run_engine_bench(const EngineBenchOptions& options, HostGroup& world) {
+  return Bench(options, world).run();
+}
+
+}  // namespace trireme::client

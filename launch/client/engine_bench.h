@@ -1,0 +1,51 @@
+#pragma once
+// Measures an engine without any service around it, beside the machine's ceilings taken in the same moments.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/engine.h"
+
+namespace trireme::client {
+
+struct EngineBenchOptions {
+  EngineConfig engine;
+  std::vector<int> batches = {1, 8};
+  int prompt_tokens = 512;
+  int output_tokens = 64;
+  int repeats = 3;
+};
+
+/// Medians over the repeats for one batch size. Fractions are medians of ratios to the ceilings measured
+/// right before and after each repeat, on all ranks at once.
+struct BatchFigures {
+  int batch = 0;
+  double prefill_tokens_per_s = 0;
+  double prefill_gflop_s = 0;   // of the matrix products and attention, all ranks
+  double prefill_fraction = 0;  // of oneDNN's rate with 512 rows
+  double decode_tokens_per_s = 0;
+  double decode_step_ms = 0, decode_step_ms_p99 = 0;
+  double decode_gb_s = 0;                // weights and KV read per step, all ranks
+  double decode_bandwidth_fraction = 0;  // of the read bandwidth
+  double decode_rows_fraction = 0;       // of oneDNN's rate with `batch` rows, products alone
+};
+
+struct EngineBenchReport {
+  std::string backend, compute_dtype;
+  int tp_size = 1, threads = 0;
+  double load_seconds = 0;
+  double read_gb_s = 0;        // median of the probes
+  double product_gflop_s = 0;  // oneDNN with 512 rows, median of the probes
+  int64_t resident_bytes = 0;  // of rank 0, at the end
+  ByteLedger ledger;           // of rank 0
+  std::vector<std::string> notes;
+  std::vector<BatchFigures> batches;
+  std::vector<std::pair<std::string, double>> phases_ms;  // of rank 0, over everything measured
+};
+
+/// Collective over `world`; the report is filled on rank 0.
+absl::StatusOr<EngineBenchReport> run_engine_bench(const EngineBenchOptions& options, HostGroup& world);
+
+}  // namespace trireme::client
