@@ -28,7 +28,7 @@ struct Job {
   size_t thread_floats() const {  // q, values, values of one segment, two states
     return static_cast<size_t>(tile_rows() * (3 * value_dim + 4));
   }
-  int64_t tile_rows() const { return tile_tokens * group; }
+  int64_t tile_rows() const { return tile_tokens * group + kRowPadding; }
 };
 
 struct Piece {
@@ -67,10 +67,12 @@ AttentionRows piece_rows(const Job& job, const Piece& piece, float* q) {
       std::fill(to + job.dim, to + job.value_dim, 0.0f);
     }
   }
+  const int64_t num_rows = piece.num_tokens * job.group;
+  std::fill(q + num_rows * job.value_dim, q + (num_rows + kRowPadding) * job.value_dim, 0.0f);
   const Tensor& tables = job.batch.block_tables;
   return {q,
           job.value_dim,
-          piece.num_tokens * job.group,
+          num_rows,
           job.group,
           piece.first_position,
           job.spec.window_left,

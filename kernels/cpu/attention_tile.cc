@@ -6,6 +6,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_tile.cc"
+#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/cpu/exp-inl.h"
@@ -17,9 +18,16 @@ namespace hn = hwy::HWY_NAMESPACE;
 using F32 = hn::CappedTag<float, 16>;
 constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(F32()));
 constexpr int kGroupVectors = static_cast<int>(kTokenGroup / kLanes);
-constexpr int64_t kMaxRows = 8;  // query rows worked on at once
-constexpr int64_t kScoreStride =
-    kTile + kTokenGroup;  // a group may begin up to 15 tokens before the tile's end
+constexpr int kMaxRows = 8;                                // query rows worked on at once
+constexpr int64_t kScoreStride = kTile + 2 * kTokenGroup;  // a group may reach over either border of the tile
+
+/// Blocks of values, or groups of keys, that are asked for before they are needed: about what arrives in the
+/// time that memory takes to answer.
+constexpr int kAhead = 4;
+
+/// Groups of 16 tokens whose scores fit the registers together with those of kRows rows.
+template <int kRows>
+constexpr int kGroupsAtOnce = kLanes == 16 ? std::min(8, 16 / kRows) : 1;
 
 /// A vector of keys (dim, tokens of vector v), and of dim + 1.
 struct Pair {
@@ -43,44 +51,127 @@ HWY_INLINE hn::Vec<F32> load_values(const uint16_t* at) {
   return hn::BitCast(F32(), hn::ShiftLeft<16>(hn::PromoteTo(du, hn::Load(dh, at))));
 }
 
-/// scores[r][16] = q[r] · keys of one group of 16 tokens; each score is summed over the dimensions in order.
-template <int kRows, typename T>
-HWY_INLINE void score_group(const float* q, int64_t q_stride, int64_t dims, const T* group, float* scores) {
-  const F32 d;
-  hn::Vec<F32> s[kRows][kGroupVectors];
-  for (int r = 0; r < kRows; ++r)
-    for (int v = 0; v < kGroupVectors; ++v) s[r][v] = hn::Zero(d);
-  for (int64_t i = 0; i < dims; i += 2) {
-    Pair keys[kGroupVectors];
-    for (int v = 0; v < kGroupVectors; ++v) keys[v] = load_keys(group, i, v);
-    for (int r = 0; r < kRows; ++r) {
-      const auto q0 = hn::Set(d, q[r * q_stride + i]), q1 = hn::Set(d, q[r * q_stride + i + 1]);
-      for (int v = 0; v < kGroupVectors; ++v)
-        s[r][v] = hn::MulAdd(q1, keys[v].odd, hn::MulAdd(q0, keys[v].even, s[r][v]));
+/// The part of a tile that lies in the cache: groups of keys and blocks of values, in order of position.
+template <typename T>
+struct TileBlocks {
+  // A group ends where its block ends, so a block size of 1 gives a group for each token.
+  const T* keys[kTile + 1];
+  int32_t key_offset[kTile + 1];  // of the group's first token from the tile's
+  const T* values[kTile + 1];
+  int32_t value_offset[kTile + 1];
+  int num_groups = 0, num_blocks = 0;
+  const T* ahead[kAhead];  // where the first groups after these positions lie, to be fetched early
+};
+
+/// Positions [first, last) of a tile; `end` is the end of all that will be read.
+template <typename T>
+void find_blocks(const AttentionRows& rows, int64_t tile, int64_t first, int64_t last, int64_t end,
+                 TileBlocks<T>& blocks) {
+  const KvLayout& layout = rows.cache->layout();
+  const int64_t size = layout.block_size;
+  blocks.num_groups = blocks.num_blocks = 0;
+  for (int64_t at = first / size * size; at < last; at += size) {
+    const T* head = rows.cache->head<T>(rows.layer, rows.block_table[at / size], rows.kv_head);
+    blocks.values[blocks.num_blocks] = head + layout.value_offset();
+    blocks.value_offset[blocks.num_blocks++] = static_cast<int32_t>(at - tile);
+    for (int64_t token = 0; token < size && at + token < last; token += kTokenGroup) {
+      if (at + token + kTokenGroup <= first) continue;
+      blocks.keys[blocks.num_groups] = head + token / kTokenGroup * layout.group_elements();
+      blocks.key_offset[blocks.num_groups++] = static_cast<int32_t>(at + token - tile);
     }
   }
-  for (int r = 0; r < kRows; ++r)
-    for (int v = 0; v < kGroupVectors; ++v) hn::StoreU(s[r][v], d, scores + r * kScoreStride + v * kLanes);
+  for (int i = 0; i < kAhead; ++i) {
+    const int64_t at = std::min(last + i * kTokenGroup, end - 1);
+    blocks.ahead[i] = rows.cache->head<T>(rows.layer, rows.block_table[at / size], rows.kv_head) +
+                      at % size / kTokenGroup * layout.group_elements();
+  }
 }
 
-/// sums[r][kVectors] += sum over tokens of p[r][token] * values of `kVectors` vectors of dimensions.
+/// scores[r][offset, offset + 16) = q[r] · keys of each of kGroups groups; each score is summed over the
+/// dimensions in order. Asks for the keys of the groups in `next` meanwhile.
+template <int kRows, int kGroups, typename T>
+HWY_INLINE void score_groups(const float* q, int64_t q_stride, int64_t dims, const T* const* keys,
+                             const T* const* next, const int32_t* offsets, float* scores) {
+  const F32 d;
+  constexpr int kVectors = kGroups * kGroupVectors;
+  constexpr int64_t kStep = kTokenGroup * static_cast<int64_t>(sizeof(T));  // bytes of a dimension
+  hn::Vec<F32> s[kRows][kVectors];
+  for (int r = 0; r < kRows; ++r)
+    for (int v = 0; v < kVectors; ++v) s[r][v] = hn::Zero(d);
+  for (int64_t i = 0; i < dims; i += 2) {
+    Pair pairs[kVectors];
+    for (int g = 0; g < kGroups; ++g) {
+      for (int64_t byte = 0; byte < 2 * kStep; byte += 64)
+        hwy::Prefetch(reinterpret_cast<const char*>(next[g]) + i * kStep + byte);
+      for (int v = 0; v < kGroupVectors; ++v) pairs[g * kGroupVectors + v] = load_keys(keys[g], i, v);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      const auto q0 = hn::Set(d, q[r * q_stride + i]), q1 = hn::Set(d, q[r * q_stride + i + 1]);
+      for (int v = 0; v < kVectors; ++v)
+        s[r][v] = hn::MulAdd(q1, pairs[v].odd, hn::MulAdd(q0, pairs[v].even, s[r][v]));
+    }
+  }
+  for (int g = 0; g < kGroups; ++g) {
+    for (int r = 0; r < kRows; ++r) {
+      for (int v = 0; v < kGroupVectors; ++v)
+        hn::StoreU(s[r][g * kGroupVectors + v], d, scores + r * kScoreStride + offsets[g] + v * kLanes);
+    }
+  }
+}
+
+/// Scores of the groups that reach into [first, last) of the tile.
+template <int kRows, typename T>
+HWY_INLINE void score_tile(const AttentionRows& rows, const float* q, const TileBlocks<T>& blocks,
+                           int64_t first, int64_t last, float* scores) {
+  constexpr int kAtOnce = kGroupsAtOnce<kRows>;
+  const int64_t dims = rows.cache->layout().key_dim;
+  int begin = 0, end = blocks.num_groups;
+  while (begin < end && blocks.key_offset[begin] + kTokenGroup <= first) ++begin;
+  while (end > begin && blocks.key_offset[end - 1] >= last) --end;
+  int g = begin;
+  for (; g + kAtOnce <= end; g += kAtOnce) {
+    // After the last groups come the first values.
+    const T* const* next = g + 2 * kAtOnce <= end         ? blocks.keys + g + kAtOnce
+                           : blocks.num_blocks >= kAtOnce ? blocks.values
+                                                          : blocks.keys + g;
+    score_groups<kRows, kAtOnce>(q, rows.q_stride, dims, blocks.keys + g, next, blocks.key_offset + g,
+                                 scores);
+  }
+  for (; g < end; ++g) {
+    score_groups<kRows, 1>(q, rows.q_stride, dims, blocks.keys + g, blocks.keys + g, blocks.key_offset + g,
+                           scores);
+  }
+}
+
+/// sums[r][0, kVectors vectors) += the sum over positions [first, last) of the tile, in order, of p[r] *
+/// values, whose columns begin at `column`. Asks for the block after each one meanwhile.
 template <int kRows, int kVectors, typename T>
-HWY_INLINE void add_values(const float* p, const T* values, int64_t value_stride, int64_t tokens, float* sums,
-                           int64_t sums_stride) {
+HWY_INLINE void add_values(const float* p, const TileBlocks<T>& blocks, int64_t block_size, int64_t value_dim,
+                           int64_t column, int64_t first, int64_t last, float* sums) {
   const F32 d;
   hn::Vec<F32> s[kRows][kVectors];
   for (int r = 0; r < kRows; ++r)
-    for (int v = 0; v < kVectors; ++v) s[r][v] = hn::Load(d, sums + r * sums_stride + v * kLanes);
-  for (int64_t t = 0; t < tokens; ++t) {
-    hn::Vec<F32> row[kVectors];
-    for (int v = 0; v < kVectors; ++v) row[v] = load_values(values + t * value_stride + v * kLanes);
-    for (int r = 0; r < kRows; ++r) {
-      const auto weight = hn::Set(d, p[r * kScoreStride + t]);
-      for (int v = 0; v < kVectors; ++v) s[r][v] = hn::MulAdd(weight, row[v], s[r][v]);
+    for (int v = 0; v < kVectors; ++v) s[r][v] = hn::Load(d, sums + r * value_dim + column + v * kLanes);
+  for (int b = 0; b < blocks.num_blocks; ++b) {
+    const int64_t start = blocks.value_offset[b];
+    const T* values = blocks.values[b] - start * value_dim + column;
+    const int later = b + kAhead;
+    const T* next =
+        (later < blocks.num_blocks ? blocks.values[later] : blocks.ahead[later - blocks.num_blocks]) -
+        start * value_dim + column;
+    const int64_t end = std::min(last, start + block_size);
+    for (int64_t t = std::max(first, start); t < end; ++t) {
+      hn::Vec<F32> row[kVectors];
+      for (int v = 0; v < kVectors; ++v) row[v] = load_values(values + t * value_dim + v * kLanes);
+      for (int v = 0; v < kVectors; v += 2) hwy::Prefetch(next + t * value_dim + v * kLanes);
+      for (int r = 0; r < kRows; ++r) {
+        const auto weight = hn::Set(d, p[r * kScoreStride + t]);
+        for (int v = 0; v < kVectors; ++v) s[r][v] = hn::MulAdd(weight, row[v], s[r][v]);
+      }
     }
   }
   for (int r = 0; r < kRows; ++r)
-    for (int v = 0; v < kVectors; ++v) hn::Store(s[r][v], d, sums + r * sums_stride + v * kLanes);
+    for (int v = 0; v < kVectors; ++v) hn::Store(s[r][v], d, sums + r * value_dim + column + v * kLanes);
 }
 
 HWY_INLINE void cap_scores(float* scores, int64_t count, float cap) {
@@ -113,96 +204,89 @@ HWY_INLINE float exponentiate(float* scores, int64_t begin, int64_t end, int64_t
 }
 
 struct TileRange {
-  int64_t first, last;  // positions
+  int64_t first, last;  // counted from the tile's first position
 };
-HWY_INLINE TileRange visible(const AttentionRows& rows, int64_t row, int64_t begin, int64_t end) {
-  const int64_t position = rows.first_position + row / rows.rows_per_token;
+/// What a row sees of a tile. Rows beyond the last (they fill up the registers) see what the last one does.
+HWY_INLINE TileRange visible(const AttentionRows& rows, int64_t row, int64_t tile) {
+  const int64_t position = rows.first_position + std::min(row, rows.num_rows - 1) / rows.rows_per_token;
   const int64_t oldest = rows.window_left < 0 ? 0 : std::max<int64_t>(0, position - rows.window_left);
-  const int64_t first = std::max(begin, oldest);
-  return {first, std::max(first, std::min(end, position + 1))};
+  const int64_t first = std::max<int64_t>(0, oldest - tile);
+  return {first, std::max(first, std::min(kTile, position + 1 - tile))};
 }
 
-/// One tile for kRows rows. Scores and weights of positions that a row does not see are zero weights.
+/// One tile for kRows rows. What a row does not see gets the weight zero.
 template <int kRows, typename T>
-void attend_tile(const AttentionRows& rows, int64_t row, int64_t tile, SoftmaxState* state, float* values) {
+void attend_tile(const AttentionRows& rows, int64_t row, int64_t tile, const TileBlocks<T>& blocks,
+                 SoftmaxState* state, float* values) {
   const KvLayout& layout = rows.cache->layout();
   const F32 d;
   TileRange range[kRows];
-  TileRange all = {tile + kTile, tile};
+  TileRange all = {kTile, 0};
   for (int r = 0; r < kRows; ++r) {
-    range[r] = visible(rows, row + r, tile, tile + kTile);
+    range[r] = visible(rows, row + r, tile);
     if (range[r].first == range[r].last) continue;
     all = {std::min(all.first, range[r].first), std::max(all.last, range[r].last)};
   }
   if (all.first >= all.last) return;
-  HWY_ALIGN float scores[kRows * kScoreStride];
-  const int64_t block_size = layout.block_size;
-  const float* q = rows.q + row * rows.q_stride;
-  for (int64_t at = all.first / block_size * block_size; at < all.last; at += block_size) {
-    const T* head = rows.cache->head<T>(rows.layer, rows.block_table[at / block_size], rows.kv_head);
-    for (int64_t token = 0; token < block_size; token += kTokenGroup) {
-      const int64_t position = at + token;
-      if (position + kTokenGroup <= all.first || position >= all.last) continue;
-      const T* group = head + token / kTokenGroup * layout.group_elements();
-      if (position >= tile) {
-        score_group<kRows>(q, rows.q_stride, layout.key_dim, group, scores + (position - tile));
-      } else {  // a block across the tile's border: only the part inside counts
-        HWY_ALIGN float apart[kRows * kScoreStride];
-        score_group<kRows>(q, rows.q_stride, layout.key_dim, group, apart);
-        for (int r = 0; r < kRows; ++r) {
-          std::copy(apart + r * kScoreStride + (tile - position), apart + r * kScoreStride + kTokenGroup,
-                    scores + r * kScoreStride);
-        }
-      }
-    }
-  }
-  const int64_t begin = (all.first - tile) / kTokenGroup * kTokenGroup;
-  const int64_t end = round_up(all.last - tile, kTokenGroup);
+  HWY_ALIGN float memory[kRows * kScoreStride];
+  float* scores = memory + kTokenGroup;
+  score_tile<kRows>(rows, rows.q + row * rows.q_stride, blocks, all.first, all.last, scores);
+  const int64_t begin = all.first / kTokenGroup * kTokenGroup, end = round_up(all.last, kTokenGroup);
   for (int r = 0; r < kRows; ++r) {
     float* row_scores = scores + r * kScoreStride;
-    const int64_t first = range[r].first - tile, last = range[r].last - tile;
+    const auto [first, last] = range[r];
     if (first == last) {
       std::fill(row_scores + begin, row_scores + end, 0.0f);
       continue;
     }
     if (rows.softcap != 0) cap_scores(row_scores + first, last - first, rows.softcap);
-    const float factor = exponentiate(row_scores, begin, end, first, last, state[r]);
-    const auto factors = hn::Set(d, factor);
+    const auto factor = hn::Set(d, exponentiate(row_scores, begin, end, first, last, state[r]));
     float* row_values = values + r * layout.value_dim;
     for (int64_t i = 0; i < layout.value_dim; i += kLanes)
-      hn::Store(hn::Mul(hn::Load(d, row_values + i), factors), d, row_values + i);
+      hn::Store(hn::Mul(hn::Load(d, row_values + i), factor), d, row_values + i);
   }
-  for (int64_t at = all.first; at < all.last;) {
-    const int64_t token = at % block_size, count = std::min(block_size - token, all.last - at);
-    const T* from = rows.cache->head<T>(rows.layer, rows.block_table[at / block_size], rows.kv_head) +
-                    layout.value_offset() + token * layout.value_dim;
-    constexpr int kVectors = kRows <= 4 && kLanes == 16 ? 4 : kLanes == 16 ? 2 : 1;
-    int64_t i = 0;
-    for (; i + kVectors * kLanes <= layout.value_dim; i += kVectors * kLanes)
-      add_values<kRows, kVectors>(scores + (at - tile), from + i, layout.value_dim, count, values + i,
-                                  layout.value_dim);
-    for (; i < layout.value_dim; i += kLanes)
-      add_values<kRows, 1>(scores + (at - tile), from + i, layout.value_dim, count, values + i,
-                           layout.value_dim);
-    at += count;
-  }
+  constexpr int kVectors = kLanes == 16 ? (kRows <= 4 ? 4 : 2) : 1;
+  int64_t column = 0;
+  for (; column + kVectors * kLanes <= layout.value_dim; column += kVectors * kLanes)
+    add_values<kRows, kVectors>(scores, blocks, layout.block_size, layout.value_dim, column, all.first,
+                                all.last, values);
+  for (; column < layout.value_dim; column += kLanes)
+    add_values<kRows, 1>(scores, blocks, layout.block_size, layout.value_dim, column, all.first, all.last,
+                         values);
 }
 
 template <typename T>
 void attend_tiles(const AttentionRows& rows, int64_t segment, SoftmaxState* state, float* values) {
-  const int64_t dim = rows.cache->layout().value_dim;
+  const int64_t dim = rows.cache->layout().value_dim, padded_rows = rows.num_rows + kRowPadding;
   const float lowest = -std::numeric_limits<float>::infinity();
-  std::fill(state, state + rows.num_rows, SoftmaxState{lowest, 0});
-  std::fill(values, values + rows.num_rows * dim, 0.0f);
+  std::fill(state, state + padded_rows, SoftmaxState{lowest, 0});
+  std::fill(values, values + padded_rows * dim, 0.0f);
   const int64_t last_position = rows.first_position + (rows.num_rows - 1) / rows.rows_per_token;
   const int64_t end = std::min((segment + 1) * kSegment, last_position + 1);
+  const int64_t oldest =
+      rows.window_left < 0 ? 0 : std::max<int64_t>(0, rows.first_position - rows.window_left);
+  TileBlocks<T> blocks;
   for (int64_t tile = segment * kSegment; tile < end; tile += kTile) {
-    int64_t row = 0;
-    for (; row + 8 <= rows.num_rows; row += 8)
-      attend_tile<8, T>(rows, row, tile, state + row, values + row * dim);
-    for (; row + 4 <= rows.num_rows; row += 4)
-      attend_tile<4, T>(rows, row, tile, state + row, values + row * dim);
-    for (; row < rows.num_rows; ++row) attend_tile<1, T>(rows, row, tile, state + row, values + row * dim);
+    if (tile + kTile <= oldest) continue;
+    find_blocks(rows, tile, std::max(tile, oldest), std::min(tile + kTile, end), last_position + 1, blocks);
+    for (int64_t row = 0; row < rows.num_rows;) {
+      const int64_t left = rows.num_rows - row;
+      SoftmaxState* s = state + row;
+      float* v = values + row * dim;
+      if (left > 4) {
+        attend_tile<kMaxRows>(rows, row, tile, blocks, s, v);
+        row += kMaxRows;
+      } else if (left > 2) {
+        attend_tile<4>(rows, row, tile, blocks, s, v);
+        row += 4;
+      } else if (left == 2) {
+        attend_tile<2>(rows, row, tile, blocks, s, v);
+        row += 2;
+      } else {
+        attend_tile<1>(rows, row, tile, blocks, s, v);
+        row += 1;
+      }
+    }
   }
 }
 

@@ -15,6 +15,8 @@ namespace trireme::cpu {
 
 inline constexpr int64_t kTile = 256;
 inline constexpr int64_t kSegment = 2048;
+/// Rows are worked on in eights and fours: q, states and values have room for this many more than there are.
+inline constexpr int64_t kRowPadding = 3;
 
 /// Softmax state of a query row: maximum and sum of exponentials; the weighted sum of values lies beside it.
 struct SoftmaxState {
@@ -25,7 +27,7 @@ struct SoftmaxState {
 /// Query rows of one sequence that read one KV head. Rows of a token stand together: row r belongs to the
 /// token at position first_position + r / rows_per_token.
 struct AttentionRows {
-  const float* q;  // [num_rows, q_stride], zero beyond head_dim, already scaled
+  const float* q;  // [num_rows + kRowPadding, q_stride], zero beyond head_dim, already scaled
   int64_t q_stride;
   int64_t num_rows;
   int64_t rows_per_token;
@@ -39,7 +41,8 @@ struct AttentionRows {
 };
 
 /// State and values of each row over the positions of segment `segment` that the row sees; rows that see none
-/// of it get maximum -infinity and sum 0. state: [num_rows]; values: [num_rows, value_dim].
+/// of it get maximum -infinity and sum 0. state: [num_rows + kRowPadding]; values: [num_rows + kRowPadding,
+/// value_dim].
 void attend_segment(const AttentionRows& rows, int64_t segment, SoftmaxState* state, float* values);
 
 /// Adds the state of a later segment to `state`. Both value rows have `count` elements.

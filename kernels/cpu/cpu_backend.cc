@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "hwy/highway.h"
 #include "kernels/cpu/few_rows.h"
 #include "kernels/cpu/kv_cache.h"
 
@@ -35,7 +36,11 @@ int usable_processors() {
 
 }  // namespace
 
-CpuBackend::CpuBackend(int threads) : threads_(threads), onednn_(threads) {}
+CpuBackend::CpuBackend(int threads) : threads_(threads), onednn_(threads) {
+  // Until then Highway's function pointers ask the processor at every call, which is slow in virtual
+  // machines.
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+}
 
 std::string CpuBackend::description() const {
   return absl::StrCat(processor_name(), ", oneDNN ", onednn_.isa(), ", ", threads_,
