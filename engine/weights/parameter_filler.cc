@@ -1,13 +1,13 @@
 #include "engine/weights/parameter_filler.h"
 
 #include <algorithm>
-#include <atomic>
+#include <condition_variable>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <system_error>
 #include <thread>
 
-#include "absl/strings/str_cat.h"
 #include "engine/weights/float_conversion.h"
 #include "kernels/check.h"
 
@@ -16,6 +16,8 @@ namespace {
 
 constexpr int kDefaultThreads = 4;
 
+/// The calling thread alone talks to the backend: it begins parameters in order, a few ahead of the pieces
+/// being read, and finishes those whose last piece is written. In between it reads pieces like its helpers.
 class Filler {
  public:
   Filler(const std::vector<Parameter*>& parameters, const std::vector<Piece>& pieces, DType compute_dtype,
@@ -35,17 +37,21 @@ class Filler {
   struct State {
     std::unique_ptr<WeightBuilder> builder;  // matrix
     std::vector<float> values;               // vector
-    std::atomic<int64_t> pieces_left = 0;
-    std::atomic<bool> begun = false;  // set under mutex_
+    int64_t pieces_left = 0;                 // not yet written; under mutex_
   };
+  using Lock = std::unique_lock<std::mutex>;
 
-  void work();
-  absl::Status fill(const Piece& piece, std::vector<char>& scratch);
+  void help();
+  void lead(size_t max_open);
+  bool has_piece() const {
+    return next_piece_ < pieces_.size() && pieces_[next_piece_].parameter < num_begun_;
+  }
+  void do_piece(Lock& lock, std::vector<char>& scratch);
+  void do_begin(Lock& lock);
+  void do_finish(Lock& lock);
   absl::Status begin(size_t index);
   absl::Status finish(size_t index);
-  absl::Status fill_without_pieces();
   void write(const Piece& piece, const PieceData& data);
-  void fail(const absl::Status& status);
 
   const std::vector<Parameter*>& parameters_;
   const std::vector<Piece>& pieces_;
@@ -53,37 +59,30 @@ class Filler {
   Backend& backend_;
   const PieceSource& source_;
   std::vector<State> states_;
-  std::atomic<size_t> next_ = 0;
-  std::atomic<bool> failed_ = false;
-  std::mutex mutex_;     // the backend and status_
-  absl::Status status_;  // the first fault
-};
 
-void Filler::fail(const absl::Status& status) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  status_.Update(status);
-  failed_ = true;
-}
+  std::mutex mutex_;  // all below
+  std::condition_variable changed_;
+  size_t next_piece_ = 0;     // to be taken
+  size_t num_begun_ = 0;      // parameters [0, num_begun_) have a builder
+  size_t num_finished_ = 0;   // in whatever order
+  std::deque<size_t> ready_;  // parameters to be finished
+  absl::Status status_;       // the first fault
+};
 
 absl::Status Filler::begin(size_t index) {
   State& state = states_[index];
-  if (state.begun) return absl::OkStatus();  // without waiting for a thread that packs another parameter
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (state.begun) return absl::OkStatus();
   const Parameter& parameter = *parameters_[index];
   if (parameter.kind == Parameter::Kind::vector) {
     state.values.assign(static_cast<size_t>(parameter.rows), 0.0f);
-  } else {
-    auto builder = backend_.prepare_weight(parameter.rows, parameter.cols, compute_dtype_);
-    if (!builder.ok()) return builder.status();
-    state.builder = *std::move(builder);
+    return absl::OkStatus();
   }
-  state.begun = true;
+  auto builder = backend_.prepare_weight(parameter.rows, parameter.cols, compute_dtype_);
+  if (!builder.ok()) return builder.status();
+  state.builder = *std::move(builder);
   return absl::OkStatus();
 }
 
 absl::Status Filler::finish(size_t index) {
-  const std::lock_guard<std::mutex> lock(mutex_);
   State& state = states_[index];
   Parameter& parameter = *parameters_[index];
   if (parameter.kind == Parameter::Kind::matrix) {
@@ -114,49 +113,79 @@ void Filler::write(const Piece& piece, const PieceData& data) {
   convert_to_f32(data.data, data.dtype, piece.num_rows, state.values.data() + to_row);
 }
 
-absl::Status Filler::fill(const Piece& piece, std::vector<char>& scratch) {
-  absl::Status status = begin(piece.parameter);
-  if (!status.ok()) return status;
+void Filler::do_piece(Lock& lock, std::vector<char>& scratch) {
+  const Piece& piece = pieces_[next_piece_++];
+  lock.unlock();
   PieceData data;
-  status = source_(piece, scratch, &data);
-  if (!status.ok()) return status;
-  write(piece, data);
-  if (states_[piece.parameter].pieces_left.fetch_sub(1) > 1) return absl::OkStatus();
-  return finish(piece.parameter);
+  const absl::Status status = source_(piece, scratch, &data);
+  if (status.ok()) write(piece, data);
+  lock.lock();
+  status_.Update(status);
+  if (--states_[piece.parameter].pieces_left == 0) ready_.push_back(piece.parameter);
+  if (!status_.ok() || !ready_.empty()) changed_.notify_all();
 }
 
-void Filler::work() {
+void Filler::do_begin(Lock& lock) {
+  const size_t index = num_begun_;
+  lock.unlock();
+  const absl::Status status = begin(index);
+  lock.lock();
+  status_.Update(status);
+  if (!status.ok()) return;
+  ++num_begun_;
+  // A parameter all of padding (the vocabulary's last shard can be) has no piece: it stays zero.
+  if (states_[index].pieces_left == 0) ready_.push_back(index);
+  changed_.notify_all();
+}
+
+void Filler::do_finish(Lock& lock) {
+  const size_t index = ready_.front();
+  ready_.pop_front();
+  lock.unlock();
+  const absl::Status status = finish(index);
+  lock.lock();
+  status_.Update(status);
+  ++num_finished_;
+}
+
+void Filler::help() {
   std::vector<char> scratch;
-  while (!failed_) {
-    const size_t index = next_++;
-    if (index >= pieces_.size()) return;
-    const absl::Status status = fill(pieces_[index], scratch);
-    if (!status.ok()) return fail(status);
+  Lock lock(mutex_);
+  while (status_.ok() && next_piece_ < pieces_.size()) {
+    if (has_piece()) {
+      do_piece(lock, scratch);
+    } else {
+      changed_.wait(lock);
+    }
   }
 }
 
-/// A parameter all of padding (the vocabulary's last shard can be) is zeros.
-absl::Status Filler::fill_without_pieces() {
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    if (states_[i].pieces_left > 0) continue;
-    absl::Status status = begin(i);
-    if (status.ok()) status = finish(i);
-    if (!status.ok()) return status;
+void Filler::lead(size_t max_open) {
+  std::vector<char> scratch;
+  Lock lock(mutex_);
+  while (status_.ok() && num_finished_ < parameters_.size()) {
+    if (!ready_.empty()) {
+      do_finish(lock);
+    } else if (num_begun_ < parameters_.size() && num_begun_ - num_finished_ < max_open) {
+      do_begin(lock);
+    } else if (has_piece()) {
+      do_piece(lock, scratch);
+    } else {
+      changed_.wait(lock);
+    }
   }
-  return absl::OkStatus();
+  changed_.notify_all();
 }
 
 absl::Status Filler::run(int num_threads) {
-  const absl::Status status = fill_without_pieces();
-  if (!status.ok()) return status;
   const size_t wanted = static_cast<size_t>(num_threads > 0 ? num_threads : kDefaultThreads);
   std::vector<std::thread> helpers;
   // A process at its limit of threads loads with those it gets.
   try {
-    while (helpers.size() + 1 < std::min(wanted, pieces_.size())) helpers.emplace_back([this] { work(); });
+    while (helpers.size() + 1 < std::min(wanted, pieces_.size())) helpers.emplace_back([this] { help(); });
   } catch (const std::system_error&) {
   }
-  work();
+  lead(wanted + 1);
   for (std::thread& helper : helpers) helper.join();
   return status_;
 }

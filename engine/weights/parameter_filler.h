@@ -44,9 +44,9 @@ bool reads_across_rows(const TensorSlice& slice);
 std::vector<Piece> plan_pieces(const std::vector<Parameter*>& parameters, int64_t piece_elements);
 
 /// Brings and writes all pieces with `num_threads` threads (0: 4), this one included, and fills the
-/// parameters. The backend is used by one thread at a time. Since pieces are taken in order, no more
-/// parameters than threads are half filled at any time. On the first error the threads stop, and all
-/// parameters are left empty.
+/// parameters. Only the calling thread uses the backend (its OpenMP threads belong to whoever calls it).
+/// Pieces are taken in order and no more than num_threads + 1 parameters are half filled at any time. On the
+/// first error the threads stop, and all parameters are left empty.
 absl::Status fill_parameters(const std::vector<Parameter*>& parameters, const std::vector<Piece>& pieces,
                              DType compute_dtype, Backend& backend, int num_threads,
                              const PieceSource& source);

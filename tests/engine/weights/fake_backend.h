@@ -1,13 +1,13 @@
 #pragma once
 // A device that keeps each weight as a plain f32 matrix, counts how often every element was written, and
-// complains when two threads use it at once. It computes nothing.
+// complains when another thread than its maker uses it. It computes nothing.
 
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -47,13 +47,13 @@ class FakeBackend : public Backend {
   }
 
   absl::StatusOr<Buffer> allocate(size_t bytes) override {
-    const OneUser user(*this);
+    check_thread();
     if (allocations_left-- <= 0) return absl::ResourceExhaustedError("allocate: out of memory");
     return Buffer(std::calloc(std::max<size_t>(bytes, 1), 1), bytes,
                   [](void* data, size_t) { std::free(data); });
   }
   void copy_to_device(void* destination, const void* source, size_t bytes) override {
-    const OneUser user(*this);
+    check_thread();
     std::memcpy(destination, source, bytes);
   }
   void copy_to_host(void* destination, const void* source, size_t bytes) override {
@@ -64,7 +64,7 @@ class FakeBackend : public Backend {
 
   absl::StatusOr<std::unique_ptr<WeightBuilder>> prepare_weight(int64_t rows, int64_t cols,
                                                                 DType dtype) override {
-    const OneUser user(*this);
+    check_thread();
     if (allocations_left-- <= 0) return absl::ResourceExhaustedError("prepare_weight: out of memory");
     ++num_prepared;
     const int open = ++num_open;
@@ -78,14 +78,7 @@ class FakeBackend : public Backend {
   absl::Status reserve_workspace(int64_t, int64_t, int64_t, int64_t) override { return absl::OkStatus(); }
 
  private:
-  class OneUser {
-   public:
-    explicit OneUser(FakeBackend& backend) : backend_(backend) { CHECK_EQ(backend_.users_.fetch_add(1), 0); }
-    ~OneUser() { --backend_.users_; }
-
-   private:
-    FakeBackend& backend_;
-  };
+  void check_thread() const { TRIREME_CHECK(std::this_thread::get_id() == maker_); }
 
   class Builder : public WeightBuilder {
    public:
@@ -104,7 +97,7 @@ class FakeBackend : public Backend {
       }
     }
     std::unique_ptr<Weight> finish() override {
-      const OneUser user(backend_);
+      backend_.check_thread();
       --backend_.num_open;
       return std::move(weight_);
     }
@@ -135,7 +128,7 @@ class FakeBackend : public Backend {
     std::abort();
   }
 
-  std::atomic<int> users_ = 0;
+  const std::thread::id maker_ = std::this_thread::get_id();
 };
 
 inline const FakeWeight& fake(const Parameter& parameter) {
