@@ -36,6 +36,7 @@ const std::vector<Rule>& rules() {
       {"worker/", {"worker/", "proto/", "engine/", "kernels/"}},
       {"launch/client/", {"launch/client/", "proto/"}},
       {"launch/client/bench", {"launch/client/", "proto/", "engine/", "kernels/"}},
+      {"launch/client/engine_bench", {"launch/client/", "engine/", "kernels/"}},
       {"engine/", {"engine/", "kernels/"}},
       {"engine/base/", {"engine/base/", "kernels/check.h"}},
       {"engine/plan/", {"engine/plan/", "engine/base/", "kernels/check.h"}},
