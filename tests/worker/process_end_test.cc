@@ -1,7 +1,6 @@
 // How ranks end: followers without a leader, steps that stand still.
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <chrono>
 #include <deque>
 #include <thread>
@@ -63,33 +62,37 @@ TEST(WatchdogTest, StandingStepEndsTheProcessWithOneLine) {
   testing::FLAGS_gtest_death_test_style = "threadsafe";
   EXPECT_EXIT(
       {
-        std::atomic<uint64_t> counter{41};
-        std::atomic<bool> running{true};
-        Watchdog watchdog(counter, running, milliseconds(50), "rank 3 on host a.example");
+        StepProgress progress;
+        progress.running = true;
+        progress.step = 1234;
+        progress.layer = 7;
+        progress.collectives = 90;
+        Watchdog watchdog(progress, milliseconds(50), "rank 3 on host a.example");
         std::this_thread::sleep_for(std::chrono::seconds(20));
         _exit(0);
       },
       testing::ExitedWithCode(70),
-      "^trireme-worker: rank 3 on host a.example: a step has stood still for 50 ms at progress 41; .*\n$");
+      "^trireme-worker: rank 3 on host a.example: step 1234 has stood still for 50 ms in layer 7 after "
+      "collective 90; [^\n]*\n$");
 }
 
 TEST(WatchdogTest, MovingOrIdleProcessLives) {
-  std::atomic<uint64_t> counter{0};
-  std::atomic<bool> running{true};
-  Watchdog watchdog(counter, running, milliseconds(200), "rank 0");
+  StepProgress progress;
+  progress.running = true;
+  Watchdog watchdog(progress, milliseconds(200), "rank 0");
   const auto end = std::chrono::steady_clock::now() + milliseconds(600);
   while (std::chrono::steady_clock::now() < end) {
-    counter.fetch_add(1);
+    progress.move();
     std::this_thread::sleep_for(milliseconds(1));
   }
-  running = false;
+  progress.running = false;
   std::this_thread::sleep_for(milliseconds(500));
 }
 
 TEST(WatchdogTest, TimeoutOfZeroWatchesNothing) {
-  std::atomic<uint64_t> counter{0};
-  std::atomic<bool> running{true};
-  Watchdog watchdog(counter, running, milliseconds(0), "rank 0");
+  StepProgress progress;
+  progress.running = true;
+  Watchdog watchdog(progress, milliseconds(0), "rank 0");
   std::this_thread::sleep_for(milliseconds(50));
 }
 
