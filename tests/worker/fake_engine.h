@@ -18,6 +18,7 @@ class FakeEngine : public StepEngine {
   struct Script {
     std::function<int32_t(const Request&, int32_t)> token = [](const Request&, int32_t n) { return n; };
     size_t max_running = 64;
+    int tokens_per_step = 1;
     int32_t cached_tokens = 0;
     /// Ends a request in place of its n-th token (from 0).
     std::function<FinishReason(const Request&, int32_t)> finish = [](const Request&, int32_t) {
@@ -100,22 +101,12 @@ class FakeEngine : public StepEngine {
     if (broken_) return absl::InternalError("scripted failure");
     size_t running = 0;
     for (auto it = live_.begin(); it != live_.end() && running < script_.max_running; ++running) {
-      auto& [request, produced] = it->second;
-      TokenOutput output;
-      output.handle = it->first;
-      output.num_cached_tokens = script_.cached_tokens;
-      output.finish = script_.finish(request, produced);
-      output.has_token = output.finish == FinishReason::none;
-      if (output.has_token) {
-        output.token_id = script_.token(request, produced);
-        output.logprob = -0.5f;
-        if (++produced == request.stopping.max_tokens) output.finish = FinishReason::length;
-        for (int32_t id : request.stopping.stop_token_ids) {
-          if (id == output.token_id) output.finish = FinishReason::stop;
-        }
+      FinishReason finish = FinishReason::none;
+      for (int i = 0; i < script_.tokens_per_step && finish == FinishReason::none; ++i) {
+        outputs.push_back(next_output(it->first, it->second));
+        finish = outputs.back().finish;
       }
-      outputs.push_back(output);
-      it = output.finish == FinishReason::none ? std::next(it) : live_.erase(it);
+      it = finish == FinishReason::none ? std::next(it) : live_.erase(it);
     }
     counts_.steps += 1;
     changed_.notify_all();
@@ -155,6 +146,23 @@ class FakeEngine : public StepEngine {
     Request request;
     int32_t produced = 0;
   };
+
+  TokenOutput next_output(RequestHandle handle, Live& live) {
+    const Request& request = live.request;
+    TokenOutput output;
+    output.handle = handle;
+    output.num_cached_tokens = script_.cached_tokens;
+    output.finish = script_.finish(request, live.produced);
+    output.has_token = output.finish == FinishReason::none;
+    if (!output.has_token) return output;
+    output.token_id = script_.token(request, live.produced);
+    output.logprob = -0.5f;
+    if (++live.produced == request.stopping.max_tokens) output.finish = FinishReason::length;
+    for (int32_t id : request.stopping.stop_token_ids) {
+      if (id == output.token_id) output.finish = FinishReason::stop;
+    }
+    return output;
+  }
 
   Script script_;
   mutable std::mutex mutex_;

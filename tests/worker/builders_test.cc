@@ -1,0 +1,315 @@
+// From messages to requests, and from tokens to messages.
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "proto/support/errors.h"
+#include "tests/worker/byte_tokenizer.h"
+#include "worker/request_builder.h"
+#include "worker/response_builder.h"
+
+namespace trireme::worker {
+namespace {
+
+class RequestBuilderTest : public testing::Test {
+ protected:
+  RequestBuilderTest() {
+    model.name = "bytes";
+    model.vocab_size = kByteVocabSize;
+    model.max_context_len = 100;
+    model.eos_token_ids = {kEndToken};
+    model.tokenizer = tokenizer.get();
+    message.set_text("hello");
+  }
+
+  grpc::Status build() {
+    AdmittedRequest admitted;
+    if (auto status = admit(message, model, admitted); !status.ok()) return status;
+    return build_request(admitted, model, request);
+  }
+
+  std::string violated_field() {
+    const auto bad = rpc::bad_request(build());
+    return bad && bad->field_violations_size() == 1 ? bad->field_violations(0).field() : "none";
+  }
+
+  std::string unsupported_field() {
+    const grpc::Status status = build();
+    const auto info = rpc::error_info(status);
+    if (status.error_code() != grpc::StatusCode::UNIMPLEMENTED || !info) return "none";
+    return info->metadata().at("field");
+  }
+
+  std::unique_ptr<Tokenizer> tokenizer = byte_tokenizer();
+  ServedModel model;
+  v1::GenerateRequest message;
+  Request request;
+};
+
+TEST_F(RequestBuilderTest, UnsetFieldsMeanGreedyAndSixteenTokens) {
+  ASSERT_TRUE(build().ok());
+  EXPECT_EQ(request.prompt, (std::vector<int32_t>{'h', 'e', 'l', 'l', 'o'}));
+  EXPECT_EQ(request.sampling.temperature, 0);
+  EXPECT_EQ(request.stopping.max_tokens, 16);
+  EXPECT_EQ(request.stopping.stop_token_ids, std::vector<int32_t>{kEndToken});
+}
+
+TEST_F(RequestBuilderTest, UnsetMaxTokensIsWhatIsLeftOfAShortContext) {
+  model.max_context_len = 12;
+  ASSERT_TRUE(build().ok());
+  EXPECT_EQ(request.stopping.max_tokens, 7);
+}
+
+TEST_F(RequestBuilderTest, GenerationDefaultsFillUnsetFields) {
+  model.defaults.do_sample = true;
+  model.defaults.temperature = 0.6f;
+  model.defaults.top_k = 20;
+  model.defaults.top_p = 0.9f;
+  message.mutable_sampling()->set_top_p(0.5f);
+  message.mutable_sampling()->set_seed(7);
+  ASSERT_TRUE(build().ok());
+  EXPECT_FLOAT_EQ(request.sampling.temperature, 0.6f);
+  EXPECT_EQ(request.sampling.top_k, 20);
+  EXPECT_FLOAT_EQ(request.sampling.top_p, 0.5f);
+  EXPECT_EQ(request.sampling.seed, 7u);
+}
+
+TEST_F(RequestBuilderTest, ModelThatDoesNotSampleByDefaultIsGreedy) {
+  model.defaults.temperature = 0.6f;
+  ASSERT_TRUE(build().ok());
+  EXPECT_EQ(request.sampling.temperature, 0);
+}
+
+TEST_F(RequestBuilderTest, IgnoreEosLeavesOnlyTheClientsStops) {
+  message.mutable_stopping()->set_ignore_eos(true);
+  message.mutable_stopping()->add_stop_token_ids(5);
+  ASSERT_TRUE(build().ok());
+  EXPECT_EQ(request.stopping.stop_token_ids, std::vector<int32_t>{5});
+}
+
+TEST_F(RequestBuilderTest, SeedsAreDrawnWhenUnset) {
+  ASSERT_TRUE(build().ok());
+  const uint64_t first = request.sampling.seed;
+  ASSERT_TRUE(build().ok());
+  EXPECT_NE(request.sampling.seed, first);
+}
+
+TEST_F(RequestBuilderTest, OtherModelsAreNotFound) {
+  message.set_model("other");
+  EXPECT_EQ(build().error_code(), grpc::StatusCode::NOT_FOUND);
+  message.set_model("bytes");
+  EXPECT_TRUE(build().ok());
+}
+
+TEST_F(RequestBuilderTest, LengthsAreExactAfterTokenizing) {
+  message.set_text(std::string(100, 'x'));
+  EXPECT_EQ(violated_field(), "text");
+  message.set_text(std::string(90, 'x'));
+  message.mutable_stopping()->set_max_tokens(11);
+  EXPECT_EQ(violated_field(), "stopping.max_tokens");
+  message.mutable_stopping()->set_max_tokens(10);
+  EXPECT_TRUE(build().ok());
+}
+
+TEST_F(RequestBuilderTest, BadFieldsAreNamed) {
+  message.mutable_token_ids()->add_ids(kByteVocabSize);
+  EXPECT_EQ(violated_field(), "token_ids.ids[0]");
+  message.set_text("x");
+  message.mutable_sampling()->set_temperature(-1);
+  EXPECT_EQ(violated_field(), "sampling.temperature");
+}
+
+TEST_F(RequestBuilderTest, UnsupportedFieldsAreNamedAndTheirOffValuesTaken) {
+  message.mutable_output()->set_n(2);
+  EXPECT_EQ(unsupported_field(), "output.n");
+  message.mutable_output()->set_n(1);
+  message.mutable_output()->set_logprobs(3);
+  EXPECT_EQ(unsupported_field(), "output.logprobs");
+  message.mutable_output()->set_logprobs(0);
+  message.mutable_sampling()->set_repetition_penalty(1.1f);
+  EXPECT_EQ(unsupported_field(), "sampling.repetition_penalty");
+  message.mutable_sampling()->set_repetition_penalty(1);
+  message.mutable_sampling()->set_presence_penalty(0.5f);
+  EXPECT_EQ(unsupported_field(), "sampling.presence_penalty");
+  message.mutable_sampling()->set_presence_penalty(0);
+  (*message.mutable_sampling()->mutable_logit_bias())[3] = 1;
+  EXPECT_EQ(unsupported_field(), "sampling.logit_bias");
+  message.mutable_sampling()->clear_logit_bias();
+  message.add_resume();
+  EXPECT_EQ(unsupported_field(), "resume");
+  message.clear_resume();
+  EXPECT_TRUE(build().ok());
+}
+
+TEST_F(RequestBuilderTest, TextNeedsATokenizer) {
+  model.tokenizer = nullptr;
+  EXPECT_EQ(build().error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  message.mutable_token_ids()->add_ids(1);
+  EXPECT_TRUE(build().ok());
+}
+
+class ResponseBuilderTest : public testing::Test {
+ protected:
+  ResponseBuilder make(ResponseOptions options = {}) {
+    v1::PromptInfo prompt;
+    prompt.set_request_id("id");
+    prompt.add_token_ids(1);
+    prompt.add_token_ids(2);
+    return ResponseBuilder(tokenizer.get(), std::move(options), prompt);
+  }
+
+  static void append(ResponseBuilder& builder, const std::string& text,
+                     FinishReason finish = FinishReason::none) {
+    for (size_t i = 0; i < text.size(); ++i) {
+      TokenOutput output;
+      output.token_id = static_cast<unsigned char>(text[i]);
+      output.logprob = -0.25f;
+      output.num_cached_tokens = 1;
+      if (i + 1 == text.size()) output.finish = finish;
+      builder.append(output);
+    }
+  }
+
+  /// Everything there is now, as one delta.
+  static v1::Delta rest(ResponseBuilder& builder) {
+    v1::Delta all;
+    v1::GenerateResponse message;
+    for (; builder.next(message); message.Clear()) {
+      for (const v1::Delta& delta : message.deltas()) {
+        all.mutable_text()->append(delta.text());
+        all.mutable_token_ids()->MergeFrom(delta.token_ids());
+        if (delta.has_finish_reason()) all.set_finish_reason(delta.finish_reason());
+      }
+    }
+    return all;
+  }
+
+  std::unique_ptr<Tokenizer> tokenizer = byte_tokenizer();
+};
+
+TEST_F(ResponseBuilderTest, PromptThenCoalescedTokensThenTheEndWithUsage) {
+  ResponseBuilder builder = make();
+  v1::GenerateResponse message;
+  EXPECT_FALSE(builder.next(message));
+  append(builder, "abc");
+  ASSERT_TRUE(builder.next(message));
+  EXPECT_EQ(message.prompt().num_cached_tokens(), 1);
+  EXPECT_EQ(message.deltas_size(), 0);
+  message.Clear();
+  ASSERT_TRUE(builder.next(message));
+  ASSERT_EQ(message.deltas_size(), 1);
+  EXPECT_EQ(message.deltas(0).text(), "abc");
+  EXPECT_EQ(message.deltas(0).token_ids_size(), 3);
+  EXPECT_FALSE(message.deltas(0).has_finish_reason());
+  EXPECT_FALSE(builder.next(message));
+  append(builder, "d", FinishReason::length);
+  message.Clear();
+  ASSERT_TRUE(builder.next(message));
+  EXPECT_EQ(message.deltas(0).text(), "d");
+  EXPECT_EQ(message.deltas(0).finish_reason(), v1::FINISH_REASON_LENGTH);
+  EXPECT_EQ(message.usage().prompt_tokens(), 2);
+  EXPECT_EQ(message.usage().completion_tokens(), 4);
+  EXPECT_EQ(message.usage().cached_tokens(), 1);
+  EXPECT_TRUE(builder.complete());
+  EXPECT_FALSE(builder.next(message));
+}
+
+TEST_F(ResponseBuilderTest, HalfACharacterIsHeldBack) {
+  ResponseBuilder builder = make();
+  append(builder, "\xC3");
+  v1::GenerateResponse message;
+  ASSERT_TRUE(builder.next(message));
+  message.Clear();
+  ASSERT_TRUE(builder.next(message));
+  EXPECT_EQ(message.deltas(0).text(), "");
+  EXPECT_EQ(message.deltas(0).token_ids_size(), 1);
+  append(builder, "\xA9");
+  message.Clear();
+  ASSERT_TRUE(builder.next(message));
+  EXPECT_EQ(message.deltas(0).text(), "é");
+}
+
+TEST_F(ResponseBuilderTest, StopStringEndsTextBeforeItselfAndTokensWithIt) {
+  ResponseOptions options;
+  options.stop = {"END"};
+  ResponseBuilder builder = make(options);
+  append(builder, "one E");
+  v1::GenerateResponse message;
+  ASSERT_TRUE(builder.next(message));
+  message.Clear();
+  ASSERT_TRUE(builder.next(message));
+  EXPECT_EQ(message.deltas(0).text(), "one ");  // the E may be the beginning of the stop
+  append(builder, "NDmore");
+  EXPECT_TRUE(builder.finished());
+  const v1::Delta end = rest(builder);
+  EXPECT_EQ(end.text(), "");
+  EXPECT_EQ(end.token_ids_size(), 2);
+  EXPECT_EQ(end.finish_reason(), v1::FINISH_REASON_STOP);
+}
+
+TEST_F(ResponseBuilderTest, HeldBackTextComesWithTheEnd) {
+  ResponseOptions options;
+  options.stop = {"END"};
+  ResponseBuilder builder = make(options);
+  append(builder, "one EN", FinishReason::length);
+  EXPECT_EQ(rest(builder).text(), "one EN");
+}
+
+TEST_F(ResponseBuilderTest, StopStringBeforeMinTokensDoesNotCount) {
+  ResponseOptions options;
+  options.stop = {"aa"};
+  options.min_tokens = 4;
+  ResponseBuilder builder = make(options);
+  append(builder, "aab");
+  EXPECT_FALSE(builder.finished());
+  append(builder, "aa");
+  EXPECT_TRUE(builder.finished());
+  EXPECT_EQ(rest(builder).text(), "aab");
+}
+
+TEST_F(ResponseBuilderTest, LogprobsComeOnePerToken) {
+  ResponseOptions options;
+  options.logprobs = true;
+  ResponseBuilder builder = make(options);
+  append(builder, "ab");
+  v1::GenerateResponse message;
+  ASSERT_TRUE(builder.next(message));
+  message.Clear();
+  ASSERT_TRUE(builder.next(message));
+  ASSERT_EQ(message.deltas(0).logprobs_size(), 2);
+  EXPECT_EQ(message.deltas(0).logprobs(1).chosen().token_id(), 'b');
+  EXPECT_FLOAT_EQ(message.deltas(0).logprobs(1).chosen().logprob(), -0.25f);
+}
+
+TEST_F(ResponseBuilderTest, CancelledBeforeAnyTokenIsACompleteAnswer) {
+  ResponseBuilder builder = make();
+  TokenOutput end;
+  end.has_token = false;
+  end.finish = FinishReason::cancelled;
+  builder.append(end);
+  const v1::Delta delta = rest(builder);
+  EXPECT_EQ(delta.token_ids_size(), 0);
+  EXPECT_EQ(delta.finish_reason(), v1::FINISH_REASON_CANCELLED);
+  EXPECT_TRUE(builder.complete());
+}
+
+TEST_F(ResponseBuilderTest, NumbersThatAreNoneAreAnError) {
+  ResponseBuilder builder = make();
+  append(builder, "a");
+  TokenOutput end;
+  end.has_token = false;
+  end.finish = FinishReason::numerical_error;
+  builder.append(end);
+  EXPECT_TRUE(absl::IsInternal(builder.error()));
+}
+
+TEST_F(ResponseBuilderTest, PendingBytesFallToZeroWhenTaken) {
+  ResponseBuilder builder = make();
+  append(builder, "abcd");
+  EXPECT_GE(builder.pending_bytes(), 4u + 4u);
+  rest(builder);
+  EXPECT_EQ(builder.pending_bytes(), 0u);
+}
+
+}  // namespace
+}  // namespace trireme::worker

@@ -1,0 +1,86 @@
+#pragma once
+// One running Generate or GenerateOnce, but for its gRPC reactor.
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <grpcpp/support/status.h>
+
+#include "absl/status/status.h"
+#include "trireme/v1/inference.pb.h"
+#include "worker/active_requests.h"
+#include "worker/leader.h"
+#include "worker/outbox.h"
+#include "worker/request_builder.h"
+#include "worker/response_builder.h"
+#include "worker/served_model.h"
+#include "worker/task_pool.h"
+
+namespace trireme::worker {
+
+/// What calls use of their server; all of it outlives them.
+struct CallEnvironment {
+  const ServedModel& model;
+  Leader& leader;
+  TaskPool& pool;
+  ActiveRequests& active;
+  size_t max_unread_bytes;  // of one request
+};
+
+/// The life of a request on the leader: admitted on an RPC thread, tokenized on the pool, run by the leader,
+/// turned into messages on the delivery thread. Whatever ends it (its last token, Cancel, the client's
+/// departure, an error) ends it once and frees its id. The reactor that derives from it does the writing.
+class GenerateCall : public RequestSink,
+                     public Cancellable,
+                     public std::enable_shared_from_this<GenerateCall> {
+ public:
+  explicit GenerateCall(const CallEnvironment& environment)
+      : RequestSink(environment.max_unread_bytes), environment_(environment) {}
+
+  /// RPC thread, once.
+  void begin(const v1::GenerateRequest& message);
+  /// Delivery thread.
+  void deliver() override;
+  /// The Cancel RPC: the call ends in good order with what it has.
+  void cancel() override;
+
+ protected:
+  /// Called with mutex_ held, whenever there may be something to write: messages of builder_, then error_, or
+  /// the end of an abandoned call. Must not block.
+  virtual void flush() = 0;
+  /// Called with mutex_ held, before the call fails: the client does not read, so what is on its way to it
+  /// must not be waited for.
+  virtual void reset_stream() = 0;
+
+  /// With mutex_ held: nobody listens any more.
+  void abandon();
+  /// With mutex_ held: the outcome is certain; frees the request id and, where it still runs, the engine's
+  /// side. Idempotent.
+  void release();
+
+  std::mutex mutex_;
+  std::optional<ResponseBuilder> builder_;  // from admission to the engine on
+  grpc::Status error_;                      // how the call ends, when not OK
+  bool abandoned_ = false;
+
+ private:
+  void prepare();
+  void submit(Request request);
+  void fail(grpc::Status error);
+  void end_engine_side();
+
+  const CallEnvironment environment_;
+  AdmittedRequest admitted_;
+  std::string request_id_;
+  std::optional<RequestHandle> handle_;
+  std::vector<TokenOutput> outputs_;
+  bool id_taken_ = false;
+  bool running_ = false;  // the engine has it, for all we know
+  bool cancelled_ = false;
+  bool released_ = false;
+};
+
+}  // namespace trireme::worker

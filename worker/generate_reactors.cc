@@ -1,0 +1,111 @@
+#include "worker/generate_reactors.h"
+
+#include <utility>
+
+#include "proto/support/collect.h"
+
+namespace trireme::worker {
+
+namespace {
+
+const grpc::Status kAbandoned(grpc::StatusCode::CANCELLED, "the client is gone");
+
+}  // namespace
+
+StreamCall* StreamCall::start(const CallEnvironment& environment, grpc::CallbackServerContext* context,
+                              const v1::GenerateRequest& message) {
+  auto call = std::make_shared<StreamCall>(environment, context);
+  call->self_ = call;
+  call->begin(message);
+  return call.get();
+}
+
+void StreamCall::flush() {
+  if (!writing_ && !ended_) write_next();
+  account();
+}
+
+void StreamCall::write_next() {
+  if (abandoned_) {
+    ended_ = true;
+    return Finish(kAbandoned);
+  }
+  message_.Clear();
+  const size_t pending_bytes = builder_ ? builder_->pending_bytes() : 0;
+  if (!builder_ || !builder_->next(message_)) {
+    if (error_.ok()) return;
+    ended_ = true;
+    return Finish(error_);
+  }
+  if (builder_->complete()) {
+    // Before the write, so that a client that has read the end may use the id again.
+    release();
+    ended_ = true;
+    return StartWriteAndFinish(&message_, {}, grpc::Status::OK);
+  }
+  writing_ = true;
+  writing_bytes_ = pending_bytes - builder_->pending_bytes();
+  StartWrite(&message_);
+}
+
+void StreamCall::account() {
+  const size_t bytes = (builder_ ? builder_->pending_bytes() : 0) + writing_bytes_;
+  if (bytes > held_bytes_) outbox.hold(bytes - held_bytes_);
+  if (bytes < held_bytes_) outbox.release(held_bytes_ - bytes);
+  held_bytes_ = bytes;
+}
+
+void StreamCall::OnWriteDone(bool ok) {
+  std::lock_guard lock(mutex_);
+  writing_ = false;
+  writing_bytes_ = 0;
+  if (!ok) abandon();
+  flush();
+}
+
+void StreamCall::OnCancel() {
+  std::lock_guard lock(mutex_);
+  abandon();
+}
+
+void StreamCall::OnDone() {
+  // A delivery may hold the call a little longer; it finds it released.
+  const auto self = std::move(self_);
+  std::lock_guard lock(mutex_);
+  release();
+}
+
+OnceCall* OnceCall::start(const CallEnvironment& environment, const v1::GenerateRequest& message,
+                          v1::GenerateOnceResponse* response) {
+  auto call = std::make_shared<OnceCall>(environment, response);
+  call->self_ = call;
+  call->begin(message);
+  return call.get();
+}
+
+void OnceCall::flush() {
+  if (ended_) return;
+  v1::GenerateResponse message;
+  while (error_.ok() && !abandoned_ && builder_ && builder_->next(message)) {
+    rpc::collect(message, /*max_samples=*/1, *response_);
+    message.Clear();
+  }
+  const bool complete = builder_ && builder_->complete();
+  if (!complete && !abandoned_ && error_.ok()) return;
+  release();
+  ended_ = true;
+  Finish(complete ? grpc::Status::OK : abandoned_ ? kAbandoned : error_);
+}
+
+void OnceCall::OnCancel() {
+  std::lock_guard lock(mutex_);
+  abandon();
+}
+
+void OnceCall::OnDone() {
+  const auto self = std::move(self_);
+  std::lock_guard lock(mutex_);
+  release();
+}
+
+}  // namespace trireme::worker

@@ -1,0 +1,64 @@
+#pragma once
+// The gRPC ends of GenerateCall. Each keeps itself alive until gRPC is done with it.
+
+#include <memory>
+
+#include <grpcpp/grpcpp.h>
+
+#include "trireme/v1/inference.pb.h"
+#include "worker/generate_call.h"
+
+namespace trireme::worker {
+
+/// Generate: one write in flight; what comes meanwhile is coalesced into the next message. Unwritten bytes
+/// count against the outbox's limit.
+class StreamCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>, public GenerateCall {
+ public:
+  static StreamCall* start(const CallEnvironment& environment, grpc::CallbackServerContext* context,
+                           const v1::GenerateRequest& message);
+  StreamCall(const CallEnvironment& environment, grpc::CallbackServerContext* context)
+      : GenerateCall(environment), context_(context) {}
+
+  void OnWriteDone(bool ok) override;
+  void OnCancel() override;
+  void OnDone() override;
+
+ protected:
+  void flush() override;
+  void reset_stream() override { context_->TryCancel(); }
+
+ private:
+  void write_next();
+  void account();
+
+  grpc::CallbackServerContext* const context_;
+  std::shared_ptr<StreamCall> self_;
+  v1::GenerateResponse message_;
+  size_t writing_bytes_ = 0;
+  size_t held_bytes_ = 0;
+  bool writing_ = false;
+  bool ended_ = false;  // Finish, or a write that finishes, was called
+};
+
+/// GenerateOnce: the same, gathered into one message.
+class OnceCall final : public grpc::ServerUnaryReactor, public GenerateCall {
+ public:
+  static OnceCall* start(const CallEnvironment& environment, const v1::GenerateRequest& message,
+                         v1::GenerateOnceResponse* response);
+  OnceCall(const CallEnvironment& environment, v1::GenerateOnceResponse* response)
+      : GenerateCall(environment), response_(response) {}
+
+  void OnCancel() override;
+  void OnDone() override;
+
+ protected:
+  void flush() override;
+  void reset_stream() override {}
+
+ private:
+  v1::GenerateOnceResponse* const response_;
+  std::shared_ptr<OnceCall> self_;
+  bool ended_ = false;
+};
+
+}  // namespace trireme::worker

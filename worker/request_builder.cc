@@ -1,0 +1,136 @@
+#include "worker/request_builder.h"
+
+#include <algorithm>
+#include <random>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "proto/support/errors.h"
+#include "proto/support/request_fields.h"
+
+namespace trireme::worker {
+
+namespace {
+
+constexpr int32_t kDefaultMaxTokens = 16;
+
+grpc::Status unsupported(const std::string& field, const std::string& wanted) {
+  return rpc::with_info(grpc::StatusCode::UNIMPLEMENTED,
+                        absl::StrCat(field, ": not supported by this server; ", wanted), "UNSUPPORTED_FIELD",
+                        {{"field", field}});
+}
+
+grpc::Status check_supported(const RequestFields& fields) {
+  if (fields.n.value_or(1) != 1) return unsupported("output.n", "only 1 is");
+  if (fields.logprobs.value_or(0) != 0) return unsupported("output.logprobs", "only 0 (the chosen token) is");
+  if (fields.prompt_logprobs) return unsupported("output.prompt_logprobs", "leave it unset");
+  if (fields.repetition_penalty.value_or(1) != 1) {
+    return unsupported("sampling.repetition_penalty", "only 1 (off) is");
+  }
+  if (fields.presence_penalty.value_or(0) != 0) {
+    return unsupported("sampling.presence_penalty", "only 0 (off) is");
+  }
+  if (fields.frequency_penalty.value_or(0) != 0) {
+    return unsupported("sampling.frequency_penalty", "only 0 (off) is");
+  }
+  if (!fields.logit_bias.empty()) return unsupported("sampling.logit_bias", "leave it empty");
+  if (fields.num_resume_states != 0) return unsupported("resume", "leave it empty");
+  return grpc::Status::OK;
+}
+
+grpc::Status check_fields(const RequestFields& fields, const ServedModel& model) {
+  const auto violation = validate(fields, model.limits());
+  return violation ? rpc::invalid_field(violation->field, violation->description) : grpc::Status::OK;
+}
+
+grpc::Status encode(RequestFields& fields, const Tokenizer& tokenizer) {
+  auto ids = tokenizer.encode(fields.text, /*add_special_tokens=*/true);
+  // A text that exceeds a pattern's limits will do so again: it is the text that is wrong.
+  if (!ids.ok())
+    return rpc::invalid_field("text", absl::StrCat("cannot be tokenized: ", ids.status().message()));
+  if (ids->empty()) return rpc::invalid_field("text", "gives no tokens; at least one is needed");
+  fields.token_ids = *std::move(ids);
+  return grpc::Status::OK;
+}
+
+uint64_t draw_seed() {
+  thread_local std::mt19937_64 random{std::random_device{}()};
+  return random();
+}
+
+SamplingParams resolve_sampling(const AdmittedRequest& admitted, const GenerationDefaults& defaults) {
+  const RequestFields& fields = admitted.fields;
+  SamplingParams sampling = default_sampling(defaults);
+  sampling.temperature = fields.temperature.value_or(sampling.temperature);
+  sampling.top_k = fields.top_k.value_or(sampling.top_k);
+  sampling.top_p = fields.top_p.value_or(sampling.top_p);
+  sampling.min_p = fields.min_p.value_or(sampling.min_p);
+  sampling.seed = admitted.seed ? *admitted.seed : draw_seed();
+  return sampling;
+}
+
+StoppingParams resolve_stopping(const AdmittedRequest& admitted, const ServedModel& model) {
+  const RequestFields& fields = admitted.fields;
+  StoppingParams stopping;
+  const int32_t left = model.max_context_len - static_cast<int32_t>(fields.token_ids.size());
+  stopping.min_tokens = fields.min_tokens.value_or(0);
+  // An unset max_tokens must not contradict min_tokens.
+  stopping.max_tokens =
+      fields.max_tokens.value_or(std::min(left, std::max(kDefaultMaxTokens, stopping.min_tokens)));
+  stopping.ignore_eos = admitted.ignore_eos;
+  stopping.stop_token_ids = fields.stop_token_ids;
+  if (!stopping.ignore_eos) {
+    stopping.stop_token_ids.insert(stopping.stop_token_ids.end(), model.eos_token_ids.begin(),
+                                   model.eos_token_ids.end());
+  }
+  return stopping;
+}
+
+}  // namespace
+
+SamplingParams default_sampling(const GenerationDefaults& defaults) {
+  SamplingParams sampling;
+  sampling.temperature = defaults.do_sample ? defaults.temperature.value_or(1.0f) : 0.0f;
+  sampling.top_k = defaults.top_k.value_or(sampling.top_k);
+  sampling.top_p = defaults.top_p.value_or(sampling.top_p);
+  sampling.min_p = defaults.min_p.value_or(sampling.min_p);
+  return sampling;
+}
+
+grpc::Status check_model(const std::string& asked, const ServedModel& model) {
+  if (asked.empty() || asked == model.name) return grpc::Status::OK;
+  return rpc::unknown_resource("model", asked,
+                               absl::StrCat("unknown model; this server serves ", model.name));
+}
+
+grpc::Status admit(const v1::GenerateRequest& message, const ServedModel& model, AdmittedRequest& admitted) {
+  if (auto status = check_model(message.model(), model); !status.ok()) return status;
+  admitted.fields = rpc::request_fields(message);
+  if (auto status = check_fields(admitted.fields, model); !status.ok()) return status;
+  if (auto status = check_supported(admitted.fields); !status.ok()) return status;
+  if (admitted.fields.has_text && model.tokenizer == nullptr) {
+    return grpc::Status(grpc::StatusCode::FAILED_PRECONDITION,
+                        "text: this server has no tokenizer (dummy weights); send token_ids");
+  }
+  if (message.sampling().has_seed()) admitted.seed = message.sampling().seed();
+  admitted.ignore_eos = message.stopping().ignore_eos();
+  admitted.include_special_tokens = message.output().include_special_tokens();
+  admitted.priority = message.priority();
+  return grpc::Status::OK;
+}
+
+grpc::Status build_request(AdmittedRequest& admitted, const ServedModel& model, Request& request) {
+  RequestFields& fields = admitted.fields;
+  if (fields.has_text) {
+    if (auto status = encode(fields, *model.tokenizer); !status.ok()) return status;
+    if (auto status = check_fields(fields, model); !status.ok()) return status;
+  }
+  request.sampling = resolve_sampling(admitted, model.defaults);
+  request.stopping = resolve_stopping(admitted, model);
+  request.priority = admitted.priority;
+  request.prompt = fields.token_ids;
+  return grpc::Status::OK;
+}
+
+}  // namespace trireme::worker
