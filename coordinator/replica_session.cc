@@ -56,7 +56,7 @@ void ReplicaSession::OnReadDone(bool ok) {
     membership_.activate(*lease);
   }
   if (report_.has_load()) membership_.report(*lease, report_.load());
-  if (report_.drained()) membership_.drain(*lease);
+  if (report_.draining() || report_.drained()) membership_.drain(*lease);
   report_.Clear();
   std::lock_guard lock(mutex_);
   if (!final_status_) StartRead(&report_);
