@@ -1,0 +1,177 @@
+// A leader as a whole, but for its engine: health, reflection, drain.
+#include "worker/leader_process.h"
+
+#include <gtest/gtest.h>
+
+#include <future>
+#include <thread>
+
+#include <grpcpp/grpcpp.h>
+
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "tests/worker/byte_tokenizer.h"
+#include "tests/worker/fake_engine.h"
+
+namespace trireme::worker {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using Serving = grpc::health::v1::HealthCheckResponse;
+
+class LeaderProcessTest : public testing::Test {
+ protected:
+  LeaderProcessTest() {
+    model.name = "bytes";
+    model.vocab_size = kByteVocabSize;
+    model.max_context_len = 1 << 20;
+    model.tokenizer = tokenizer.get();
+    options.health_timeout = milliseconds(700);
+    options.leader.idle_interval = milliseconds(20);
+  }
+
+  void start() {
+    std::promise<rpc::Address> ready;
+    auto address = ready.get_future();
+    thread = std::thread([this, ready = std::move(ready)]() mutable {
+      result = run_leader_process(
+          engine, [] { return uint64_t{0}; }, model, options, StopSignal::install(),
+          [&](const rpc::Address& bound) { ready.set_value(bound); });
+    });
+    ASSERT_EQ(address.wait_for(seconds(20)), std::future_status::ready);
+    channel = rpc::create_channel(address.get().text());
+    stub = v1::Inference::NewStub(channel);
+  }
+
+  ~LeaderProcessTest() override {
+    engine.let_go();
+    if (!thread.joinable()) return;
+    StopSignal::install().raise();
+    StopSignal::install().raise();
+    thread.join();
+  }
+
+  absl::Status join() {
+    thread.join();
+    return result;
+  }
+
+  bool wait_for_health(const std::string& service, Serving::ServingStatus status) {
+    const auto health = grpc::health::v1::Health::NewStub(channel);
+    grpc::ClientContext context;
+    context.set_deadline(gpr_time_from_seconds(20, GPR_TIMESPAN));
+    grpc::health::v1::HealthCheckRequest asked;
+    asked.set_service(service);
+    auto reader = health->Watch(&context, asked);
+    Serving response;
+    while (reader->Read(&response)) {
+      if (response.status() == status) {
+        context.TryCancel();
+        reader->Finish();
+        return true;
+      }
+    }
+    reader->Finish();
+    return false;
+  }
+
+  std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> generate(grpc::ClientContext& context,
+                                                                     int32_t max_tokens) {
+    context.set_deadline(gpr_time_from_seconds(20, GPR_TIMESPAN));
+    v1::GenerateRequest request;
+    request.set_text("x");
+    request.mutable_stopping()->set_max_tokens(max_tokens);
+    return stub->Generate(&context, request);
+  }
+
+  std::unique_ptr<Tokenizer> tokenizer = byte_tokenizer();
+  ServedModel model;
+  FakeEngine engine;
+  LeaderProcessOptions options;
+  absl::Status result;
+  std::thread thread;
+  std::shared_ptr<grpc::Channel> channel;
+  std::unique_ptr<v1::Inference::Stub> stub;
+};
+
+TEST_F(LeaderProcessTest, HealthFollowsTheStepLoop) {
+  start();
+  EXPECT_TRUE(wait_for_health("", Serving::SERVING));
+  EXPECT_TRUE(wait_for_health("trireme.v1.Inference", Serving::SERVING));
+  engine.hold();
+  grpc::ClientContext context;
+  auto reader = generate(context, 1000);
+  EXPECT_TRUE(wait_for_health("", Serving::NOT_SERVING));  // a step that does not end
+  engine.let_go();
+  EXPECT_TRUE(wait_for_health("", Serving::SERVING));
+}
+
+TEST_F(LeaderProcessTest, SignalDrainsAndEndsInOrder) {
+  start();
+  engine.hold();
+  grpc::ClientContext context, late_context;
+  auto reader = generate(context, 5);
+  ASSERT_TRUE(engine.wait_for([](const auto& counts) { return counts.submitted.size() == 1; }));
+  StopSignal::install().raise();
+  EXPECT_TRUE(wait_for_health("", Serving::NOT_SERVING));
+  v1::GenerateResponse message;
+  auto late = generate(late_context, 5);
+  EXPECT_FALSE(late->Read(&message));
+  EXPECT_EQ(late->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+  engine.let_go();
+  int tokens = 0;
+  while (reader->Read(&message)) {
+    for (const auto& delta : message.deltas()) tokens += delta.token_ids_size();
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_EQ(tokens, 5);
+  EXPECT_TRUE(join().ok());
+  EXPECT_EQ(engine.counts().stops, 1);
+}
+
+TEST_F(LeaderProcessTest, SecondSignalCutsOffWhatRuns) {
+  start();
+  grpc::ClientContext context;
+  auto reader = generate(context, 1 << 19);
+  ASSERT_TRUE(engine.wait_for([](const auto& counts) { return counts.submitted.size() == 1; }));
+  engine.hold();
+  StopSignal::install().raise();
+  StopSignal::install().raise();
+  engine.permit(1 << 20);
+  v1::GenerateResponse message;
+  while (reader->Read(&message)) {
+  }
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_TRUE(join().ok());
+}
+
+TEST_F(LeaderProcessTest, PortInUseIsSaidAndFollowersAreStopped) {
+  start();
+  options.listen.port = 0;
+  FakeEngine other_engine;
+  LeaderProcessOptions same_port = options;
+  const auto peer = v1::Inference::NewStub(channel);
+  // The first process listens where the channel leads.
+  grpc::ClientContext context;
+  v1::GetModelResponse response;
+  ASSERT_TRUE(peer->GetModel(&context, {}, &response).ok());
+  const std::string uri = context.peer();
+  same_port.listen = *rpc::parse_address(uri.substr(uri.find(':') + 1));
+  const absl::Status status = run_leader_process(
+      other_engine, [] { return uint64_t{0}; }, model, same_port, StopSignal::install(),
+      [](const rpc::Address&) { FAIL() << "it must not listen"; });
+  EXPECT_TRUE(absl::IsUnavailable(status));
+  EXPECT_NE(status.message().find(same_port.listen.text()), std::string::npos) << status;
+  EXPECT_EQ(other_engine.counts().stops, 1);
+}
+
+TEST_F(LeaderProcessTest, OpenAddressNeedsInsecure) {
+  options.listen.host = "0.0.0.0";
+  const absl::Status status = run_leader_process(
+      engine, [] { return uint64_t{0}; }, model, options, StopSignal::install(),
+      [](const rpc::Address&) { FAIL() << "it must not listen"; });
+  EXPECT_TRUE(absl::IsFailedPrecondition(status));
+}
+
+}  // namespace
+}  // namespace trireme::worker

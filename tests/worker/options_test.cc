@@ -1,0 +1,76 @@
+#include "worker/options.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+namespace trireme::worker {
+namespace {
+
+using std::chrono::milliseconds;
+
+std::optional<ExitCode> parse(const std::vector<std::string>& flags, WorkerOptions& options) {
+  std::vector<const char*> argv{"trireme-worker"};
+  for (const std::string& flag : flags) argv.push_back(flag.c_str());
+  return parse_options(static_cast<int>(argv.size()), argv.data(), /*quiet=*/false, options);
+}
+
+std::string refusal(const std::vector<std::string>& flags) {
+  WorkerOptions options;
+  testing::internal::CaptureStderr();
+  const auto code = parse(flags, options);
+  const std::string text = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(code, ExitCode::kUsage) << text;
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
+  return text;
+}
+
+TEST(OptionsTest, FlagsFillOptions) {
+  WorkerOptions options;
+  const auto code = parse({"--model", "/m", "--coordinator", "host:1", "--listen", "127.0.0.2:77",
+                           "--threads", "3", "--tensor-parallel", "4", "--kv-memory", "2GiB",
+                           "--step-timeout", "0.5", "--no-prefix-cache", "--compute-dtype", "bf16"},
+                          options);
+  ASSERT_FALSE(code.has_value());
+  EXPECT_EQ(options.model_dir, "/m");
+  EXPECT_EQ(options.coordinator, "host:1");
+  EXPECT_EQ(options.listen.host, "127.0.0.2");
+  EXPECT_EQ(options.listen.port, 77);
+  EXPECT_EQ(options.num_threads, 3);
+  EXPECT_EQ(options.tensor_parallel_size, 4);
+  EXPECT_EQ(options.kv_memory_bytes, int64_t{2} << 30);
+  EXPECT_EQ(options.step_timeout, milliseconds(500));
+  EXPECT_FALSE(options.prefix_cache);
+  EXPECT_EQ(options.compute_dtype, "bf16");
+}
+
+TEST(OptionsTest, DefaultsStandWhereNothingIsSaid) {
+  WorkerOptions options;
+  ASSERT_FALSE(parse({"--model", "/m"}, options).has_value());
+  EXPECT_EQ(options.listen.text(), "127.0.0.1:0");
+  EXPECT_EQ(options.step_timeout, milliseconds(10000));
+  EXPECT_EQ(options.tensor_parallel_size, 0);
+  EXPECT_TRUE(options.prefix_cache);
+}
+
+TEST(OptionsTest, DummyModelsNeedOnlyAConfig) {
+  WorkerOptions options;
+  EXPECT_FALSE(parse({"--load-format", "dummy", "--model-config", "c.json"}, options).has_value());
+}
+
+TEST(OptionsTest, WrongFlagsAreNamedInOneLine) {
+  EXPECT_NE(refusal({}).find("--model"), std::string::npos);
+  EXPECT_NE(refusal({"--model", "/m", "--nonsense"}).find("--nonsense"), std::string::npos);
+  EXPECT_NE(refusal({"--model", "/m", "--listen", "nowhere"}).find("nowhere"), std::string::npos);
+  EXPECT_NE(refusal({"--model", "/m", "--tensor-parallel", "0"}).find("auto or 1 to 1024"),
+            std::string::npos);
+  EXPECT_NE(refusal({"--model", "/m", "--backend", "tpu"}).find("--backend"), std::string::npos);
+  EXPECT_NE(refusal({"--model", "/m", "--coordinator", "host:0"}).find("--coordinator"), std::string::npos);
+  EXPECT_NE(refusal({"--model", "/m", "--max-step-tokens", "8"}).find("--max-num-seqs"), std::string::npos);
+  EXPECT_NE(refusal({"--model-config", "c.json"}).find("--load-format dummy"), std::string::npos);
+  EXPECT_NE(refusal({"--model", "/m", "--step-timeout", "-1"}).find("--step-timeout"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace trireme::worker

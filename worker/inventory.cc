@@ -1,0 +1,123 @@
+#include "worker/inventory.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <array>
+#include <filesystem>
+
+#include "absl/strings/str_cat.h"
+#include "engine/models/causal_lm.h"
+#include "engine/weights/safetensors.h"
+#include "engine/weights/weight_loader.h"
+#include "kernels/backend.h"
+
+namespace trireme::worker {
+
+namespace {
+
+std::vector<int> usable_cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::vector<int> cpus;
+  if (::sched_getaffinity(0, sizeof(set), &set) != 0) return {0};
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+  }
+  return cpus;
+}
+
+std::string name_of_path(const std::string& path) {
+  std::error_code error;
+  const auto absolute = std::filesystem::weakly_canonical(path, error);
+  const std::string name = (error ? std::filesystem::path(path) : absolute).filename().string();
+  return name.empty() ? "model" : name;
+}
+
+absl::StatusOr<DType> planned_dtype(const LocalModel& model, const WorkerOptions& options,
+                                    std::string* note) {
+  const auto backend = create_cpu_backend({.num_threads = 1});
+  if (!backend.ok()) return backend.status();
+  DType stored = model.config.checkpoint_dtype;
+  if (options.load_format != "dummy") {
+    const auto checkpoint = Checkpoint::open(options.model_dir);
+    if (!checkpoint.ok()) return checkpoint.status();
+    stored = dominant_dtype(**checkpoint);
+  }
+  return choose_compute_dtype(options.compute_dtype, stored, **backend, note);
+}
+
+}  // namespace
+
+std::string host_name() {
+  std::array<char, 256> name = {};
+  if (::gethostname(name.data(), name.size() - 1) != 0) return "localhost";
+  return name.data();
+}
+
+absl::StatusOr<LocalModel> identify_model(const WorkerOptions& options) {
+  const std::string path =
+      options.model_config.empty() ? absl::StrCat(options.model_dir, "/config.json") : options.model_config;
+  auto config = load_model_config(path);
+  if (!config.ok()) return config.status();
+  LocalModel model;
+  model.config = *std::move(config);
+  model.name = options.served_model_name;
+  if (model.name.empty()) {
+    model.name = options.model_config.empty() ? name_of_path(options.model_dir)
+                                              : std::filesystem::path(options.model_config).stem().string();
+  }
+  return model;
+}
+
+v1::RankReport make_rank_report(int rank, const WorkerOptions& options,
+                                const absl::StatusOr<LocalModel>& model) {
+  v1::RankReport report;
+  v1::RankInfo& info = *report.mutable_info();
+  info.set_rank(rank);
+  info.set_host(host_name());
+  info.set_device("cpu");
+  info.set_num_threads(options.num_threads);
+  for (int cpu : usable_cpus()) report.add_cpus(cpu);
+  absl::Status status = model.status();
+  if (const auto backend = create_cpu_backend({.num_threads = 1}); backend.ok()) {
+    info.set_isa((*backend)->description());
+    info.set_memory_bytes((*backend)->available_memory_bytes());
+  } else if (status.ok()) {
+    status = backend.status();
+  }
+  if (status.ok()) {
+    report.set_config_hash(model->config.hash);
+  } else {
+    report.set_error_code(static_cast<int>(status.code()));
+    report.set_error_message(std::string(status.message()));
+  }
+  return report;
+}
+
+absl::StatusOr<v1::ModelInfo> describe_model(const LocalModel& model, const WorkerOptions& options,
+                                             const std::string& tokenizer_hash) {
+  const auto dtype = planned_dtype(model, options, nullptr);
+  if (!dtype.ok()) return dtype.status();
+  const ModelShape shape = model_shape(model.config, model.name, *dtype, *dtype);
+  v1::ModelInfo info;
+  info.set_name(model.name);
+  info.set_architecture(model.config.architecture);
+  info.set_hidden_size(shape.hidden_size);
+  info.set_intermediate_size(shape.intermediate_size);
+  info.set_num_layers(shape.num_layers);
+  info.set_num_heads(shape.num_heads);
+  info.set_num_kv_heads(shape.num_kv_heads);
+  info.set_head_dim(shape.head_dim);
+  info.set_vocab_size(shape.vocab_size);
+  info.set_tie_word_embeddings(shape.tie_word_embeddings);
+  info.set_max_position_embeddings(model.config.max_position_embeddings);
+  info.set_weight_dtype_bytes(shape.weight_dtype_bytes);
+  info.set_kv_dtype_bytes(shape.kv_dtype_bytes);
+  info.set_config_hash(model.config.hash);
+  info.set_tokenizer_hash(tokenizer_hash);
+  info.set_compute_dtype(std::string(dtype_name(*dtype)));
+  return info;
+}
+
+}  // namespace trireme::worker

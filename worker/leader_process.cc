@@ -1,0 +1,149 @@
+#include "worker/leader_process.h"
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+#include "worker/delivery.h"
+#include "worker/replica_server.h"
+
+namespace trireme::worker {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds kLook{100};
+constexpr std::chrono::milliseconds kShutdownGrace{2000};  // for the last messages to leave
+
+/// Health, signals and the coordinator's wishes, on a thread of its own beside the step loop.
+class Attendant {
+ public:
+  Attendant(Leader& leader, ReplicaServer& server, const LifeSign& life_sign,
+            const LeaderProcessOptions& options, const StopSignal& stop_signal)
+      : leader_(leader), server_(server), life_sign_(life_sign), options_(options), signal_(stop_signal) {
+    if (!options.coordinator.empty()) join_cluster();
+    thread_ = std::thread([this] { run(); });
+  }
+  ~Attendant() {
+    over_ = true;
+    thread_.join();
+  }
+
+ private:
+  void join_cluster() {
+    v1::ReplicaRegistration registration = options_.registration;
+    registration.set_port(server_.address().port);
+    ReplicaHooks hooks;
+    hooks.report = [this] {
+      v1::ReplicaReport report = replica_report(leader_.status());
+      if (announced_) report.set_draining(true);
+      return report;
+    };
+    hooks.on_desired_state = [this](v1::ReplicaState state) { obey(state); };
+    lease_ = std::make_unique<ReplicaLease>(options_.coordinator, std::move(registration), std::move(hooks),
+                                            options_.lease);
+  }
+
+  void obey(v1::ReplicaState state) {
+    if (state == v1::REPLICA_STATE_DRAINING && !leader_.draining()) {
+      spdlog::info("the coordinator asks to drain");
+      leader_.drain();
+    }
+    if (state == v1::REPLICA_STATE_STOP && !stop_asked_.exchange(true)) {
+      spdlog::info("the coordinator asks to stop");
+      leader_.stop(Clock::now() + options_.drain_timeout);
+    }
+  }
+
+  void run() {
+    uint64_t last_life = 0;
+    auto last_change = Clock::now();
+    std::optional<bool> serving;
+    while (!over_) {
+      const int signals = signal_.wait(kLook);
+      for (int i = 0; i < signals; ++i) on_signal();
+      const uint64_t life = life_sign_() + leader_.beats();
+      const auto now = Clock::now();
+      if (life != last_life) last_change = now;
+      last_life = life;
+      const bool healthy = leader_.beats() > 0 && now - last_change < options_.health_timeout;
+      const bool next = healthy && !leader_.draining() && !announced_;
+      if (serving != next) server_.set_serving(next);
+      serving = next;
+    }
+  }
+
+  void on_signal() {
+    if (announced_.exchange(true)) {
+      spdlog::warn("second signal: stopping now");
+      return leader_.stop(Clock::now());
+    }
+    spdlog::info("signal: draining for at most {} ms", options_.drain_timeout.count());
+    const auto deadline = Clock::now() + options_.drain_timeout;
+    server_.set_serving(false);
+    // Requests that the coordinator sent before it heard of the drain are still taken.
+    if (lease_ && lease_->report_now(options_.announce_time))
+      std::this_thread::sleep_for(options_.announce_time);
+    leader_.stop(deadline);
+  }
+
+  Leader& leader_;
+  ReplicaServer& server_;
+  const LifeSign& life_sign_;
+  const LeaderProcessOptions& options_;
+  const StopSignal& signal_;
+  std::atomic<bool> announced_{false};
+  std::atomic<bool> stop_asked_{false};
+  std::atomic<bool> over_{false};
+  std::unique_ptr<ReplicaLease> lease_;
+  std::thread thread_;
+};
+
+}  // namespace
+
+v1::ReplicaReport replica_report(const LeaderStatus& status) {
+  v1::ReplicaReport report;
+  v1::ReplicaLoad* load = report.mutable_load();
+  load->set_running_requests(status.engine.running);
+  load->set_waiting_requests(static_cast<int32_t>(status.waiting.requests));
+  load->set_waiting_prompt_tokens(status.waiting.prompt_tokens);
+  load->set_kv_blocks_total(status.engine.blocks_total);
+  load->set_kv_blocks_free(status.engine.blocks_free);
+  load->set_kv_blocks_cached(status.engine.blocks_cached);
+  load->set_preemptions(status.engine.preemptions);
+  load->set_steps(status.engine.steps);
+  load->set_finished_requests(status.engine.finished);
+  load->set_output_tokens(status.engine.output_tokens);
+  load->set_prompt_tokens(status.engine.prompt_tokens);
+  report.set_draining(status.draining);
+  report.set_drained(status.drained);
+  return report;
+}
+
+absl::Status run_leader_process(StepEngine& engine, const LifeSign& life_sign, const ServedModel& model,
+                                const LeaderProcessOptions& options, const StopSignal& stop_signal,
+                                const std::function<void(const rpc::Address&)>& on_ready) {
+  Delivery delivery;
+  Leader leader(engine, delivery, options.leader);
+  auto server = ReplicaServer::start(options.listen, options.insecure, model, leader, options.service);
+  if (!server.ok()) {
+    if (auto sent = engine.broadcast_stop(); !sent.ok()) return sent;
+    return server.status();
+  }
+  absl::Status status;
+  {
+    Attendant attendant(leader, **server, life_sign, options, stop_signal);
+    on_ready((*server)->address());
+    status = leader.run();
+    (*server)->set_serving(false);
+    (*server)->shutdown(kShutdownGrace);
+  }
+  return status;
+}
+
+}  // namespace trireme::worker

@@ -1,0 +1,173 @@
+#include "worker/options.h"
+
+#include <cmath>
+#include <cstdio>
+
+#include <CLI/CLI.hpp>
+
+#include "absl/strings/numbers.h"
+
+namespace trireme::worker {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+void add_seconds(CLI::App& app, const std::string& name, milliseconds& value, const std::string& text) {
+  app.add_option_function<double>(
+         name, [&value](double seconds) { value = milliseconds(std::llround(seconds * 1000)); }, text)
+      ->check(CLI::Range(0.0, 1e6))
+      ->default_str(std::to_string(value.count() / 1000))
+      ->type_name("SECONDS");
+}
+
+void add_model_flags(CLI::App& app, WorkerOptions& options) {
+  app.add_option("--model", options.model_dir,
+                 "directory with config.json, *.safetensors and tokenizer.json, as Hugging Face lays it out");
+  app.add_option("--load-format", options.load_format, "dummy: draw the weights instead of reading them")
+      ->check(CLI::IsMember({"auto", "dummy"}))
+      ->capture_default_str();
+  app.add_option("--model-config", options.model_config, "config.json of a model without weights, for dummy");
+  app.add_option("--served-model-name", options.served_model_name,
+                 "what clients call the model (default: the directory's name)");
+}
+
+void add_network_flags(CLI::App& app, WorkerOptions& options) {
+  app.add_option("--coordinator", options.coordinator, "host:port to join (default: serve alone)");
+  app.add_option_function<std::string>(
+         "--listen",
+         [&options](const std::string& text) {
+           const auto address = rpc::parse_address(text);
+           if (!address.ok()) throw CLI::ValidationError("--listen", std::string(address.status().message()));
+           options.listen = *address;
+         },
+         "host:port of a leader's Inference service; port 0 chooses one")
+      ->default_str("127.0.0.1:0");
+  app.add_option("--advertise", options.advertise,
+                 "host:port others reach the leader at, where it is not the one it listens on");
+  app.add_flag("--insecure", options.insecure,
+               "allow listening on an address that is not this host's loopback, without encryption");
+}
+
+void add_engine_flags(CLI::App& app, WorkerOptions& options) {
+  app.add_option("--backend", options.backend, "device to compute on")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  app.add_option("--compute-dtype", options.compute_dtype, "of matrix products; auto: the checkpoint's")
+      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+      ->capture_default_str();
+  app.add_option("--threads", options.num_threads, "per rank; 0: its share of the host's processors")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_option_function<std::string>(
+         "--tensor-parallel",
+         [&options](const std::string& text) {
+           int size = 0;
+           if (text != "auto" && (!absl::SimpleAtoi(text, &size) || size < 1 || size > 1024)) {
+             throw CLI::ValidationError("--tensor-parallel", "got '" + text + "', wanted auto or 1 to 1024");
+           }
+           options.tensor_parallel_size = size;
+         },
+         "ranks that hold one copy of the model; auto: as few as fit")
+      ->default_str("auto");
+  app.add_option("--max-num-seqs", options.max_num_seqs, "sequences that run at once")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app.add_option("--max-step-tokens", options.max_step_tokens,
+                 "tokens of one step, prompts and outputs together")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  app.add_option("--max-context-len", options.max_context_len, "prompt and output together; 0: the model's")
+      ->check(CLI::Range(0, 1 << 24))
+      ->capture_default_str();
+  app.add_option("--block-size", options.block_size, "tokens per block of the KV cache")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  app.add_option("--kv-memory", options.kv_memory_bytes,
+                 "bytes of KV cache per rank, e.g. 4GiB; 0: fitted to what is left after loading")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--local-ranks", options.local_ranks,
+                 "ranks that share this host's memory, those of other jobs included; 0: this job's")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_flag("!--no-prefix-cache", options.prefix_cache,
+               "do not reuse the KV cache of equal prompt prefixes");
+}
+
+void add_service_flags(CLI::App& app, WorkerOptions& options) {
+  app.add_option("--max-queued-requests", options.max_queued_requests, "that wait to be started")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--max-queued-tokens", options.max_queued_tokens, "of prompts that wait to be started")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
+      ->capture_default_str();
+  add_seconds(app, "--step-timeout", options.step_timeout,
+              "a step without progress for this long ends the process; 0: never");
+  add_seconds(app, "--join-timeout", options.join_timeout, "to reach the coordinator and the other ranks");
+  add_seconds(app, "--load-timeout", options.load_timeout, "for the ranks to wait for each other's loading");
+  add_seconds(app, "--leader-timeout", options.leader_timeout,
+              "a follower that hears nothing from its leader for this long ends");
+  add_seconds(app, "--drain-timeout", options.drain_timeout, "for running requests to finish after SIGTERM");
+  app.add_option("--log-level", options.log_level, "of the lines on standard error")
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
+      ->capture_default_str();
+}
+
+/// What no single flag can say.
+std::string check_together(const WorkerOptions& options) {
+  if (options.load_format == "dummy") {
+    if (options.model_dir.empty() == options.model_config.empty()) {
+      return "--load-format dummy: wanted one of --model and --model-config";
+    }
+  } else if (!options.model_config.empty()) {
+    return "--model-config: only with --load-format dummy";
+  } else if (options.model_dir.empty()) {
+    return "--model is required";
+  }
+  if (options.max_step_tokens < options.max_num_seqs) {
+    return "--max-step-tokens: got " + std::to_string(options.max_step_tokens) + ", wanted at least the " +
+           std::to_string(options.max_num_seqs) + " of --max-num-seqs";
+  }
+  for (const auto& [flag, text] :
+       {std::pair("--coordinator", options.coordinator), std::pair("--advertise", options.advertise)}) {
+    if (text.empty()) continue;
+    const auto address = rpc::parse_address(text);
+    if (!address.ok()) return std::string(flag) + ": " + std::string(address.status().message());
+    if (address->port == 0) return std::string(flag) + ": got port 0, wanted 1 to 65535";
+  }
+  return "";
+}
+
+ExitCode usage_error(const std::string& text, bool quiet) {
+  if (!quiet) std::fprintf(stderr, "trireme-worker: %s (--help lists all flags)\n", text.c_str());
+  return ExitCode::kUsage;
+}
+
+}  // namespace
+
+std::optional<ExitCode> parse_options(int argc, const char* const* argv, bool quiet, WorkerOptions& options) {
+  CLI::App app(
+      "Serves one model with the ranks of this job: alone, or under mpirun -np N. A replica's leader speaks "
+      "the Inference service; with --coordinator it also joins a cluster.",
+      "trireme-worker");
+  app.set_version_flag("--version", "trireme-worker " TRIREME_VERSION);
+  add_model_flags(app, options);
+  add_network_flags(app, options);
+  add_engine_flags(app, options);
+  add_service_flags(app, options);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& success) {
+    if (!quiet) app.exit(success);
+    return ExitCode::kOk;
+  } catch (const CLI::ParseError& error) {
+    return usage_error(error.what(), quiet);
+  }
+  const std::string wrong = check_together(options);
+  if (!wrong.empty()) return usage_error(wrong, quiet);
+  return std::nullopt;
+}
+
+}  // namespace trireme::worker

@@ -1,0 +1,266 @@
+#include "worker/worker_process.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+#include "absl/strings/str_cat.h"
+#include "engine/engine.h"
+#include "engine/tokenizer/tokenizer.h"
+#include "worker/active_requests.h"
+#include "worker/engine_adapter.h"
+#include "worker/follower.h"
+#include "worker/inventory.h"
+#include "worker/job.h"
+#include "worker/join_job.h"
+#include "worker/leader_process.h"
+#include "worker/stop_signal.h"
+#include "worker/watchdog.h"
+
+namespace trireme::worker {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr uint32_t kProtocolVersion = 1;
+// Beyond what rank 0 waits for the coordinator: the other ranks must not give up first.
+constexpr std::chrono::seconds kPlanSlack{30};
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+class WorkerProcess {
+ public:
+  WorkerProcess(const WorkerOptions& options, HostGroup& world, Clock::time_point started)
+      : options_(options), world_(world), started_(started) {}
+
+  ExitCode run() {
+    start_seconds_ = seconds_since(started_);
+    absl::Status status = join();
+    // All ranks have the same error: rank 0 tells.
+    if (!status.ok()) return failed(status, world_.rank() == 0);
+    join_seconds_ = seconds_since(started_) - start_seconds_;
+    replica_ = world_.split(assignment_.replica_index, assignment_.tp_rank);
+    status = load();
+    if (!status.ok()) return failed(status, replica_->rank() == 0);
+    load_seconds_ = seconds_since(started_) - start_seconds_ - join_seconds_;
+    return assignment_.tp_rank == 0 ? lead() : follow();
+  }
+
+ private:
+  static ExitCode failed(const absl::Status& status, bool tell) {
+    if (tell) {
+      std::fprintf(stderr, "trireme-worker: %s\n", std::string(status.message()).c_str());
+      std::fflush(stderr);
+    }
+    return exit_code(status);
+  }
+
+  /// For a rank whose peers may be gone: MPI cannot be ended in order, and waiting for it would never end.
+  [[noreturn]] static void die(const std::string& message) {
+    std::fprintf(stderr, "trireme-worker: %s\n", message.c_str());
+    std::fflush(nullptr);
+    ::_exit(static_cast<int>(ExitCode::kInternal));
+  }
+
+  std::string who() const { return absl::StrCat("rank ", world_.rank(), " on host ", host_name()); }
+
+  absl::Status load_tokenizer() {
+    if (options_.load_format == "dummy" || tokenizer_ != nullptr) return absl::OkStatus();
+    auto tokenizer = Tokenizer::load(options_.model_dir);
+    if (!tokenizer.ok()) return tokenizer.status();
+    if ((*tokenizer)->vocab_size() > model_.config.vocab_size) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(options_.model_dir, "/tokenizer.json has ids up to ", (*tokenizer)->vocab_size() - 1,
+                       ", but config.json says a vocab_size of ", model_.config.vocab_size,
+                       ": they do not belong together"));
+    }
+    tokenizer_ = *std::move(tokenizer);
+    return absl::OkStatus();
+  }
+
+  /// World rank 0 only.
+  absl::Status fill_join_request(v1::JoinJobRequest& request) {
+    if (auto status = load_tokenizer(); !status.ok()) return status;
+    auto model = describe_model(model_, options_, tokenizer_ ? tokenizer_->hash() : "");
+    if (!model.ok()) return model.status();
+    request.set_protocol_version(kProtocolVersion);
+    request.set_build_version(TRIREME_VERSION);
+    request.set_job_id(ActiveRequests::draw_id().substr(0, 8));
+    *request.mutable_model() = *std::move(model);
+    request.set_wanted_tensor_parallel_size(options_.tensor_parallel_size);
+    return absl::OkStatus();
+  }
+
+  absl::Status join() {
+    auto model = identify_model(options_);
+    if (model.ok()) model_ = *model;
+    v1::RankReport report = make_rank_report(world_.rank(), options_, model);
+    v1::JoinJobRequest request;
+    if (world_.rank() == 0 && report.error_code() == 0) {
+      if (auto status = fill_join_request(request); !status.ok()) {
+        report.set_error_code(static_cast<int>(status.code()));
+        report.set_error_message(std::string(status.message()));
+      }
+    }
+    const auto ask = [this](const v1::JoinJobRequest& asked) -> absl::StatusOr<v1::JoinJobResponse> {
+      return options_.coordinator.empty() ? plan_alone(asked)
+                                          : join_job(options_.coordinator, asked, options_.join_timeout);
+    };
+    auto assignment = plan_job(world_, report, std::move(request), ask, options_.join_timeout + kPlanSlack);
+    if (!assignment.ok()) return assignment.status();
+    assignment_ = *std::move(assignment);
+    return absl::OkStatus();
+  }
+
+  absl::Status load() {
+    EngineConfig config;
+    config.model_dir = options_.model_dir;
+    config.model = model_.config;
+    config.backend = options_.backend;
+    config.dummy_weights = options_.load_format == "dummy";
+    config.compute_dtype = options_.compute_dtype;
+    config.num_threads = assignment_.num_threads;
+    config.max_num_seqs = options_.max_num_seqs;
+    config.max_step_tokens = options_.max_step_tokens;
+    config.max_context_len = options_.max_context_len;
+    config.block_size = options_.block_size;
+    config.kv_memory_bytes =
+        options_.kv_memory_bytes > 0 ? options_.kv_memory_bytes : assignment_.kv_bytes_per_rank;
+    config.local_ranks = options_.local_ranks > 0 ? options_.local_ranks : assignment_.local_ranks;
+    config.enable_prefix_cache = options_.prefix_cache;
+    config.load_timeout = options_.load_timeout;
+    auto engine = Engine::create(config, *replica_);
+    if (!engine.ok()) return engine.status();
+    engine_ = *std::move(engine);
+    spdlog::info("{}: replica {}, tensor-parallel rank {} of {}, {} threads, {}", who(),
+                 assignment_.replica_id, assignment_.tp_rank, assignment_.tp_size, assignment_.num_threads,
+                 engine_->backend_name());
+    if (assignment_.tp_rank == 0) {
+      for (const std::string& note : engine_->notes()) spdlog::info("{}", note);
+    }
+    spdlog::info("memory of {}\n{}", who(), engine_->ledger().to_text());
+    return absl::OkStatus();
+  }
+
+  ExitCode follow() {
+    StopSignal::ignore();  // the leader ends its followers, when it has drained
+    EngineAdapter adapter(*engine_);
+    Watchdog watchdog(engine_->progress(), options_.step_timeout, who());
+    const absl::Status status = run_follower(adapter, options_.leader_timeout);
+    if (!status.ok()) die(absl::StrCat(who(), ": ", status.message()));
+    return ExitCode::kOk;
+  }
+
+  absl::StatusOr<ServedModel> served_model() {
+    if (auto status = load_tokenizer(); !status.ok()) return status;
+    ServedModel served;
+    if (!options_.model_dir.empty()) {
+      auto defaults = load_generation_defaults(options_.model_dir);
+      if (!defaults.ok()) return defaults.status();
+      served.defaults = *std::move(defaults);
+    }
+    if (served.defaults.repetition_penalty.value_or(1) != 1) {
+      spdlog::warn("generation_config.json: repetition_penalty {} is not applied: not supported",
+                   *served.defaults.repetition_penalty);
+    }
+    std::set<int> eos(model_.config.eos_token_ids.begin(), model_.config.eos_token_ids.end());
+    eos.insert(served.defaults.eos_token_ids.begin(), served.defaults.eos_token_ids.end());
+    served.eos_token_ids.assign(eos.begin(), eos.end());
+    served.name = model_.name;
+    served.architecture = model_.config.architecture;
+    served.compute_dtype = std::string(dtype_name(engine_->compute_dtype()));
+    served.backend = engine_->backend_name();
+    served.vocab_size = model_.config.vocab_size;
+    served.max_context_len = engine_->max_context_len();
+    served.tensor_parallel_size = assignment_.tp_size;
+    served.tokenizer = tokenizer_.get();
+    return served;
+  }
+
+  absl::StatusOr<v1::ReplicaRegistration> registration(const ServedModel& served) const {
+    auto model = describe_model(model_, options_, tokenizer_ ? tokenizer_->hash() : "");
+    if (!model.ok()) return model.status();
+    v1::ReplicaRegistration registration;
+    registration.set_replica_id(assignment_.replica_id);
+    registration.set_incarnation(ActiveRequests::draw_id());
+    registration.set_job_id(assignment_.job_id);
+    *registration.mutable_model() = *std::move(model);
+    registration.mutable_model()->set_compute_dtype(served.compute_dtype);
+    registration.set_advertise(options_.advertise);
+    registration.set_max_context_len(served.max_context_len);
+    registration.set_tensor_parallel_size(assignment_.tp_size);
+    registration.set_max_running_requests(options_.max_num_seqs);
+    registration.set_backend(served.backend);
+    for (const v1::RankInfo& rank : assignment_.ranks) *registration.add_ranks() = rank;
+    return registration;
+  }
+
+  void tell_ready(const rpc::Address& address) const {
+    std::printf(
+        "trireme-worker ready, listening on %s: replica %s, model %s, tensor-parallel size %d, %s %s "
+        "(start %.2f s, join %.2f s, load %.2f s, total %.2f s)\n",
+        address.text().c_str(), assignment_.replica_id.c_str(), model_.name.c_str(), assignment_.tp_size,
+        engine_->backend_name().c_str(), std::string(dtype_name(engine_->compute_dtype())).c_str(),
+        start_seconds_, join_seconds_, load_seconds_, seconds_since(started_));
+    std::fflush(stdout);
+  }
+
+  /// The followers wait for plans already, so whatever goes wrong here ends with a stop plan.
+  ExitCode lead() {
+    EngineAdapter adapter(*engine_);
+    auto served = served_model();
+    LeaderProcessOptions process;
+    absl::Status status = served.status();
+    if (status.ok() && !options_.coordinator.empty()) {
+      auto registered = registration(*served);
+      status = registered.status();
+      if (status.ok()) process.registration = *std::move(registered);
+    }
+    if (!status.ok()) {
+      if (auto sent = adapter.broadcast_stop(); !sent.ok()) die(std::string(sent.message()));
+      return failed(status, true);
+    }
+    process.listen = options_.listen;
+    process.insecure = options_.insecure;
+    process.coordinator = options_.coordinator;
+    process.drain_timeout = options_.drain_timeout;
+    process.leader.queue = {options_.max_queued_requests, options_.max_queued_tokens};
+    Watchdog watchdog(engine_->progress(), options_.step_timeout, who());
+    const LifeSign life_sign = [this] { return engine_->progress().counter.load(); };
+    status = run_leader_process(adapter, life_sign, *served, process, StopSignal::install(),
+                                [this](const rpc::Address& address) { tell_ready(address); });
+    if (absl::IsUnavailable(status) || absl::IsFailedPrecondition(status)) return failed(status, true);
+    if (!status.ok()) die(absl::StrCat(who(), ": the engine has failed: ", status.message()));
+    if (auto sound = engine_->check_integrity(); !sound.ok()) {
+      spdlog::error("after draining: {}", std::string(sound.message()));
+    }
+    return ExitCode::kOk;
+  }
+
+  const WorkerOptions& options_;
+  HostGroup& world_;
+  const Clock::time_point started_;
+  double start_seconds_ = 0, join_seconds_ = 0, load_seconds_ = 0;
+  LocalModel model_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  RankAssignment assignment_;
+  std::unique_ptr<HostGroup> replica_;  // outlives the engine
+  std::unique_ptr<Engine> engine_;
+};
+
+}  // namespace
+
+ExitCode run_worker(const WorkerOptions& options, HostGroup& world, Clock::time_point started) {
+  return WorkerProcess(options, world, started).run();
+}
+
+}  // namespace trireme::worker
