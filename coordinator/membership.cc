@@ -6,7 +6,15 @@ namespace trireme {
 namespace {
 
 v1::ReplicaState wire_state(ReplicaPhase phase) {
-  return phase == ReplicaPhase::draining ? v1::REPLICA_STATE_DRAINING : v1::REPLICA_STATE_SERVING;
+  switch (phase) {
+    case ReplicaPhase::joining:
+      return v1::REPLICA_STATE_UNSPECIFIED;
+    case ReplicaPhase::serving:
+      return v1::REPLICA_STATE_SERVING;
+    case ReplicaPhase::draining:
+      return v1::REPLICA_STATE_DRAINING;
+  }
+  return v1::REPLICA_STATE_UNSPECIFIED;
 }
 
 }  // namespace

@@ -52,8 +52,8 @@ void ReplicaSession::OnReadDone(bool ok) {
       return;
     }
     lease = lease_;
+    membership_.activate(*lease);  // first: a replica that hears SERVING can count on it
     command(v1::REPLICA_STATE_SERVING);
-    membership_.activate(*lease);
   }
   if (report_.has_load()) membership_.report(*lease, report_.load());
   if (report_.draining() || report_.drained()) membership_.drain(*lease);

@@ -72,7 +72,7 @@ TEST(FrontendTest, ClientThatDoesNotReadStopsTheReplica) {
     last = written;
     return unchanged == 300;
   }));
-  EXPECT_LT(written, kMessages / 2);
+  EXPECT_LT(written, kMessages / 10);
   ASSERT_TRUE(stream.finish().ok());
   ASSERT_EQ(stream.tokens.size(), static_cast<size_t>(kMessages));
   for (int i = 0; i < kMessages; ++i) ASSERT_EQ(stream.tokens[static_cast<size_t>(i)], i);
@@ -91,22 +91,6 @@ TEST(FrontendTest, ClientsCancelReachesTheReplica) {
   EXPECT_TRUE(a->replica.saw_cancelled_context());
   EXPECT_TRUE(eventually([&] { return cluster.describe().replicas(0).outstanding_requests() == 0; }));
   EXPECT_EQ(cluster.describe().requests_failed(), 0);
-}
-
-TEST(FrontendTest, ClientWhoseConnectionBreaksIsGone) {
-  TestCluster cluster;
-  FakeReplica* self = nullptr;
-  const auto a = cluster.join("a", send_then_wait(self, 1));
-  self = &a->replica;
-  {
-    const auto channel = rpc::create_channel(cluster.address());
-    const auto stub = v1::Inference::NewStub(channel);
-    Stream stream(*stub, token_request());
-    ASSERT_TRUE(stream.read_tokens(1));
-    stream.cancel();
-  }
-  EXPECT_TRUE(eventually([&] { return a->replica.num_running() == 0; }));
-  EXPECT_TRUE(a->replica.saw_cancelled_context());
 }
 
 TEST(FrontendTest, DeadlineCrossesToTheReplica) {
@@ -319,7 +303,7 @@ TEST(FrontendTest, GenerateOnceIsBounded) {
         return grpc::Status::CANCELLED;
       });
   const grpc::Status status = generate_once(cluster, token_request());
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED) << status.error_message();
   EXPECT_THAT(status.error_message(), HasSubstr("use Generate"));
   EXPECT_TRUE(eventually([&] { return a->replica.num_running() == 0; }));
 }

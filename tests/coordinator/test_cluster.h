@@ -49,9 +49,7 @@ class TestCluster {
 
   std::string address() const { return coordinator->address(); }
   std::unique_ptr<Joined> join(const std::string& id, FakeReplica::Script script = nullptr) {
-    auto joined = std::make_unique<Joined>(address(), id, std::move(script));
-    EXPECT_TRUE(eventually([&] { return state_of(id) == v1::REPLICA_STATE_SERVING; }));
-    return joined;
+    return std::make_unique<Joined>(address(), id, std::move(script));
   }
 
   v1::GetClusterResponse describe() {
