@@ -33,6 +33,17 @@ std::string check_tensor_parallel(const std::string& text) {
   return "got '" + text + "', wanted auto or 1 to 4096";
 }
 
+/// CLI::Range lets NaN pass.
+CLI::Validator seconds_from(double least) {
+  return CLI::Validator(
+      [least](std::string& text) -> std::string {
+        double seconds = 0;
+        if (absl::SimpleAtod(text, &seconds) && seconds >= least && seconds <= 86400) return "";
+        return "got '" + text + "', wanted " + std::to_string(least) + " to 86400 seconds";
+      },
+      "SECONDS");
+}
+
 void add_flags(CLI::App& app, Flags& flags) {
   app.add_option("--listen", flags.listen, "host:port clients and workers call; port 0 takes a free one")
       ->capture_default_str();
@@ -43,11 +54,11 @@ void add_flags(CLI::App& app, Flags& flags) {
       ->check(check_tensor_parallel)
       ->capture_default_str();
   app.add_option("--drain-timeout", flags.drain_timeout_s, "seconds running requests may take after SIGTERM")
-      ->check(CLI::Range(0.0, 86400.0))
+      ->check(seconds_from(0))
       ->capture_default_str();
   app.add_option("--max-request-time", flags.max_request_time_s,
                  "seconds after which a request ends, whatever deadline it came with")
-      ->check(CLI::Range(0.001, 86400.0))
+      ->check(seconds_from(0.001))
       ->capture_default_str();
   app.add_flag("--keep-replicas", flags.keep_replicas,
                "do not stop the replicas on SIGTERM; they join the next coordinator");
