@@ -117,8 +117,7 @@ absl::Status CpuBackend::reserve_workspace(int64_t max_tokens, int64_t, int64_t 
                                            int64_t vocab_size) {
   const size_t row_bytes = static_cast<size_t>(max_tokens * round_up(max_features, 32)) * sizeof(float);
   if (const absl::Status status = rows_.reserve(row_bytes, threads_); !status.ok()) return status;
-  return sampling_.reserve(static_cast<size_t>(round_up(vocab_size, 16)) * 12 * static_cast<size_t>(threads_),
-                           threads_);
+  return sampling_.reserve(sampling_bytes(vocab_size), threads_);
 }
 
 size_t CpuBackend::workspace_bytes() const {

@@ -56,6 +56,7 @@ class CpuBackend final : public Backend {
   void do_sample(const Tensor& logits, int64_t vocab_size, const SamplingRow* rows, const Tensor& ids,
                  const Tensor& logprobs) override;
 
+  size_t sampling_bytes(int64_t vocab_size) const;
   Tensor padded_rows(const Tensor& x, const PackedLayout& layout);
 
   int threads_;

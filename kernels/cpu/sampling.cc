@@ -1,9 +1,13 @@
 // Drawing tokens. Candidates are ordered by falling probability, equal ones by rising id; top-k and top-p
-// each keep a prefix of that order, found by partial selection instead of a sort of the vocabulary.
+// each keep a prefix of that order, whose last member is found by selection instead of a sort of the
+// vocabulary. Passes over the row keep sums and maxima of runs, so that most of it need not be looked at
+// again.
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/parallel.h"
@@ -21,123 +25,178 @@ struct Candidate {
 bool before(const Candidate& a, const Candidate& b) {
   return a.weight > b.weight || (a.weight == b.weight && a.id < b.id);
 }
-constexpr Candidate kKeepAll = {-1, std::numeric_limits<int32_t>::max()};
 
-/// What one thread needs for a row.
-struct Scratch {
-  float* weights;         // [vocab_size]
-  Candidate* candidates;  // [vocab_size]
+/// A histogram of weights in (0, 1]: equal exponent and equal first 6 bits of the fraction share a bucket.
+constexpr int kBuckets = (0x3f800000 >> 17) + 1;
+int bucket(float weight) { return static_cast<int>(std::bit_cast<uint32_t>(weight) >> 17); }
+
+/// One row, and the memory of the thread that works on it.
+struct Row {
+  int64_t count;
+  double total;  // of all weights
+  float* weights;
+  Run* runs;
+  Candidate* candidates;  // [count]
+  double* histogram;      // [kBuckets]
+
+  Row(char* memory, int64_t vocab_size) : count(vocab_size), total(0) {
+    auto take = [&](int64_t elements, auto** pointer) {
+      *pointer = reinterpret_cast<std::remove_reference_t<decltype(*pointer)>>(memory);
+      memory += round_up(elements * static_cast<int64_t>(sizeof(**pointer)), 64);
+    };
+    take(count, &weights);
+    take(num_runs(count), &runs);
+    take(count, &candidates);
+    take(kBuckets, &histogram);
+  }
+  static int64_t bytes(int64_t vocab_size) {
+    return round_up(vocab_size * 4, 64) +
+           round_up(num_runs(vocab_size) * static_cast<int64_t>(sizeof(Run)), 64) +
+           round_up(vocab_size * static_cast<int64_t>(sizeof(Candidate)), 64) + round_up(kBuckets * 8, 64);
+  }
 };
 
-int64_t collect(const float* weights, int64_t count, float at_least, Candidate* candidates) {
-  int64_t found = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    candidates[found] = {weights[i], static_cast<int32_t>(i)};
-    found += weights[i] >= at_least ? 1 : 0;
+/// Calls body(id, weight) for the weights of at least `at_least`, in order of id.
+template <typename Body>
+void for_each_at_least(const Row& row, float at_least, Body&& body) {
+  for (int64_t r = 0; r < num_runs(row.count); ++r) {
+    if (row.runs[r].maximum < at_least) continue;
+    const int64_t end = std::min(row.count, (r + 1) * kRun);
+    for (int64_t i = r * kRun; i < end; ++i) {
+      if (row.weights[i] >= at_least) body(static_cast<int32_t>(i), row.weights[i]);
+    }
   }
-  return found;
 }
 
-/// The last candidate of the k first.
-Candidate last_of_top_k(const float* weights, int64_t count, int64_t k, Candidate* candidates) {
-  // The k-th largest of the maxima of short runs is a lower bound of the k-th largest weight.
-  constexpr int64_t kRun = 64;
-  const int64_t runs = (count + kRun - 1) / kRun;
+/// Puts the k first candidates at the front of row.candidates, the last of them behind the others.
+void select_top_k(const Row& row, int64_t k) {
+  Candidate* const all = row.candidates;
   float at_least = 0;
-  if (k < runs) {
-    for (int64_t r = 0; r < runs; ++r) {
-      const int64_t end = std::min(count, (r + 1) * kRun);
-      candidates[r] = {*std::max_element(weights + r * kRun, weights + end), static_cast<int32_t>(r)};
-    }
-    std::nth_element(candidates, candidates + k - 1, candidates + runs, before);
-    at_least = candidates[k - 1].weight;
+  if (k < num_runs(row.count)) {  // the k-th largest maximum of a run is not above the k-th largest weight
+    for (int64_t r = 0; r < num_runs(row.count); ++r) all[r] = {row.runs[r].maximum, 0};
+    std::nth_element(all, all + k - 1, all + num_runs(row.count), before);
+    at_least = all[k - 1].weight;
   }
-  const int64_t found = collect(weights, count, at_least, candidates);
-  std::nth_element(candidates, candidates + k - 1, candidates + found, before);
-  return candidates[k - 1];
+  int64_t found = 0;
+  for_each_at_least(row, at_least, [&](int32_t id, float weight) { all[found++] = {weight, id}; });
+  std::nth_element(all, all + k - 1, all + found, before);
 }
 
-/// The last candidate of the shortest prefix whose weights reach `mass`.
-Candidate last_of_mass(const float* weights, int64_t count, double mass, double total,
-                       Candidate* candidates) {
-  // Weights below this cannot be needed: all of them together are less than half of what may be left out.
-  const float at_least = static_cast<float>(0.5 * (total - mass) / static_cast<double>(count));
-  Candidate* begin = candidates;
-  Candidate* end = candidates + collect(weights, count, at_least, candidates);
-  while (end - begin > 1) {
-    Candidate* middle = begin + (end - begin) / 2;
-    std::nth_element(begin, middle, end, before);
-    double upper = 0;
-    for (const Candidate* c = begin; c < middle; ++c) upper += c->weight;
-    if (upper >= mass) {
-      end = middle;
-    } else {
-      mass -= upper;
-      begin = middle;
-    }
-  }
-  return *begin;
-}
-
-/// The id at which the cumulative weight of the kept candidates, in order of id, passes u of their sum.
-int32_t invert(const float* weights, int64_t count, Candidate last, float at_least, double u) {
-  auto kept = [&](int64_t i) {
-    return weights[i] >= at_least && !before(last, {weights[i], static_cast<int32_t>(i)});
-  };
-  double mass = 0;
-  for (int64_t i = 0; i < count; ++i) mass += kept(i) ? weights[i] : 0.0f;
-  const double target = u * mass;
+/// The last candidate of the shortest prefix of the sorted candidates whose weights reach `mass`; else the
+/// last of all.
+Candidate last_of_mass(Candidate* begin, Candidate* end, double mass) {
+  std::sort(begin, end, before);
   double sum = 0;
+  for (const Candidate* c = begin; c < end; ++c) {
+    sum += c->weight;
+    if (sum >= mass) return *c;
+  }
+  return end[-1];
+}
+
+/// The same over the whole row.
+Candidate last_of_mass(const Row& row, double mass) {
+  // Weights below this are not needed: all of them together are less than half of what may be left out.
+  const float at_least =
+      std::max(static_cast<float>(0.5 * (row.total - mass) / static_cast<double>(row.count)),
+               std::numeric_limits<float>::min());
+  std::fill(row.histogram, row.histogram + kBuckets, 0.0);
+  for_each_at_least(row, at_least, [&](int32_t, float weight) { row.histogram[bucket(weight)] += weight; });
+  int at = kBuckets - 1;  // the bucket of the largest weight, 1
+  double above = 0;
+  for (int b = at; b >= bucket(at_least) && above + row.histogram[at] < mass; --b) {
+    if (row.histogram[b] == 0 || b == at)
+      continue;  // so that the last one is not empty, whatever rounding does
+    above += row.histogram[at];
+    at = b;
+  }
+  int64_t found = 0;
+  for_each_at_least(row, std::bit_cast<float>(static_cast<uint32_t>(at) << 17),
+                    [&](int32_t id, float weight) {
+                      if (bucket(weight) == at) row.candidates[found++] = {weight, id};
+                    });
+  return last_of_mass(row.candidates, row.candidates + found, mass - above);
+}
+
+/// The last candidate that top-k and top-p keep.
+Candidate last_kept(const Row& row, const SamplingRow& sampling) {
+  const double mass = std::max(0.0, static_cast<double>(sampling.top_p) * row.total);
+  if (sampling.top_k <= 0 || sampling.top_k >= row.count) return last_of_mass(row, mass);
+  select_top_k(row, sampling.top_k);
+  if (sampling.top_p >= 1) return row.candidates[sampling.top_k - 1];
+  return last_of_mass(row.candidates, row.candidates + sampling.top_k, mass);
+}
+
+/// Makes the weights of all candidates after `last`, and those below `at_least`, zero.
+void drop(Row& row, Candidate last, float at_least) {
+  const float up_to = std::max(at_least, last.weight);  // for ids up to last.id
+  const float beyond = std::max(at_least, std::nextafter(last.weight, 2.0f));
+  for (int64_t r = 0; r < num_runs(row.count); ++r) {
+    const int64_t begin = r * kRun, end = std::min(row.count, begin + kRun);
+    const int64_t border = std::clamp<int64_t>(int64_t{last.id} + 1, begin, end);
+    row.runs[r].sum = drop_below(row.weights + begin, border - begin, up_to) +
+                      drop_below(row.weights + border, end - border, beyond);
+  }
+}
+
+/// The id at which the cumulative weight, in order of id, passes u of the sum.
+int32_t invert(const Row& row, double u) {
+  double mass = 0;
+  for (int64_t r = 0; r < num_runs(row.count); ++r) mass += row.runs[r].sum;
+  double before_run = 0;
+  int64_t run = -1;  // the last with any weight is right when rounding keeps the sum below the target
+  for (int64_t r = 0; r < num_runs(row.count); ++r) {
+    if (row.runs[r].sum == 0) continue;
+    if (run >= 0) before_run += row.runs[run].sum;
+    run = r;
+    if (before_run + row.runs[r].sum > u * mass) break;
+  }
+  double sum = before_run;
   int32_t id = -1;
-  for (int64_t i = 0; i < count; ++i) {
-    if (!kept(i) || weights[i] == 0) continue;
-    sum += weights[i];
+  for (int64_t i = run * kRun; i < std::min(row.count, (run + 1) * kRun); ++i) {
+    if (row.weights[i] == 0) continue;
     id = static_cast<int32_t>(i);
-    if (sum > target) break;
+    sum += row.weights[i];
+    if (sum > u * mass) break;
   }
   return id;
 }
 
-int32_t draw(const float* logits, int64_t vocab_size, float maximum, const SamplingRow& row,
-             const Scratch& scratch) {
-  const double total = exp_weights(logits, vocab_size, maximum, 1.0f / row.temperature, scratch.weights);
-  Candidate last = kKeepAll;
-  if (row.top_k > 0 && row.top_k < vocab_size)
-    last = last_of_top_k(scratch.weights, vocab_size, row.top_k, scratch.candidates);
-  if (row.top_p < 1) {
-    const double mass = std::max(0.0, static_cast<double>(row.top_p) * total);
-    const Candidate other = last_of_mass(scratch.weights, vocab_size, mass, total, scratch.candidates);
-    if (before(other, last)) last = other;
-  }
-  const double u = sampling_uniform(row.seed, row.sample_index, row.output_index);
-  return invert(scratch.weights, vocab_size, last, row.min_p, u);  // the largest weight is 1
+int32_t draw(const float* logits, float maximum, const SamplingRow& sampling, Row& row) {
+  row.total = exp_weights(logits, row.count, maximum, 1.0f / sampling.temperature, row.weights, row.runs);
+  Candidate last = {0, std::numeric_limits<int32_t>::max()};
+  if ((sampling.top_k > 0 && sampling.top_k < row.count) || sampling.top_p < 1)
+    last = last_kept(row, sampling);
+  if (last.weight > 0 || sampling.min_p > 0) drop(row, last, sampling.min_p);  // the largest weight is 1
+  return invert(row, sampling_uniform(sampling.seed, sampling.sample_index, sampling.output_index));
 }
 
 }  // namespace
 
 void CpuBackend::do_sample(const Tensor& logits, int64_t vocab_size, const SamplingRow* rows,
                            const Tensor& ids, const Tensor& logprobs) {
-  const size_t thread_bytes =
-      static_cast<size_t>(round_up(vocab_size, 16)) * (sizeof(float) + sizeof(Candidate));
-  char* memory = static_cast<char*>(sampling_.get(thread_bytes * static_cast<size_t>(threads_), threads_));
+  const size_t thread_bytes = static_cast<size_t>(Row::bytes(vocab_size));
+  char* memory = static_cast<char*>(sampling_.get(sampling_bytes(vocab_size), threads_));
   parallel_ranges(threads_, logits.rows, 2, [&](int thread, Range range) {
-    char* mine = memory + thread_bytes * static_cast<size_t>(thread);
-    const Scratch scratch{reinterpret_cast<float*>(mine),
-                          reinterpret_cast<Candidate*>(mine + round_up(vocab_size, 16) * 4)};
+    Row row(memory + thread_bytes * static_cast<size_t>(thread), vocab_size);
     for (int64_t r = range.begin; r < range.end; ++r) {
-      const float* row = logits.as<float>() + r * logits.row_stride;
-      const RowMaximum maximum = row_maximum(row, vocab_size);
+      const float* x = logits.as<float>() + r * logits.row_stride;
+      const RowMaximum maximum = row_maximum(x, vocab_size);
       int32_t& id = ids.as<int32_t>()[r];
       float& logprob = logprobs.as<float>()[r];
       id = -1;
       logprob = std::numeric_limits<float>::quiet_NaN();
       if (maximum.index < 0 || !std::isfinite(maximum.value)) continue;  // there is no softmax
-      id = rows[r].temperature > 0 ? draw(row, vocab_size, maximum.value, rows[r], scratch)
+      id = rows[r].temperature > 0 ? draw(x, maximum.value, rows[r], row)
                                    : static_cast<int32_t>(maximum.index);
-      const double sum = exp_weights(row, vocab_size, maximum.value, 1.0f, nullptr);
-      logprob = static_cast<float>(static_cast<double>(row[id]) - maximum.value - std::log(sum));
+      logprob = static_cast<float>(static_cast<double>(x[id]) - maximum.value -
+                                   std::log(sum_exp(x, vocab_size, maximum.value)));
     }
   });
+}
+
+size_t CpuBackend::sampling_bytes(int64_t vocab_size) const {
+  return static_cast<size_t>(Row::bytes(vocab_size)) * static_cast<size_t>(threads_);
 }
 
 }  // namespace trireme::cpu

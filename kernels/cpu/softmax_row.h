@@ -1,9 +1,12 @@
 #pragma once
-// Vectorized passes over a row of logits.
+// Vectorized passes over a row of logits or of weights (exponentials), in runs of kRun elements.
 
 #include <cstdint>
 
 namespace trireme::cpu {
+
+inline constexpr int64_t kRun = 256;
+inline int64_t num_runs(int64_t count) { return (count + kRun - 1) / kRun; }
 
 struct RowMaximum {
   float value;    // -infinity where every element is
@@ -11,7 +14,20 @@ struct RowMaximum {
 };
 RowMaximum row_maximum(const float* x, int64_t count);
 
-/// weights[i] = exp((x[i] - maximum) * inverse_temperature); returns their sum. weights may be null.
-double exp_weights(const float* x, int64_t count, float maximum, float inverse_temperature, float* weights);
+/// The sum of exp(x[i] - maximum).
+double sum_exp(const float* x, int64_t count, float maximum);
+
+/// A run of weights.
+struct Run {
+  double sum;
+  float maximum;
+};
+
+/// weights[i] = exp((x[i] - maximum) * inverse_temperature); runs: [num_runs(count)]. Returns the sum of all.
+double exp_weights(const float* x, int64_t count, float maximum, float inverse_temperature, float* weights,
+                   Run* runs);
+
+/// Makes the weights below `at_least` zero and returns the sum of the others.
+double drop_below(float* weights, int64_t count, float at_least);
 
 }  // namespace trireme::cpu

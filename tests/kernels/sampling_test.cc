@@ -148,7 +148,7 @@ TEST_P(SamplingTest, DrawsEqualANaiveSamplerForAllFilters) {
     for (const float spread : {0.5f, 4.0f}) {
       const auto logits = normal_values(vocab, 3, spread);
       for (const int32_t top_k : {0, 1, 2, 40, 499}) {
-        for (const float top_p : {1.0f, 0.999f, 0.9f, 0.3f, 0.0f}) {
+        for (const float top_p : {1.0f, 0.99999994f, 0.999f, 0.9f, 0.3f, 0.0f}) {
           for (const float min_p : {0.0f, 0.05f, 1.0f}) {
             const SamplingRow row{0.7f, top_k, top_p, min_p, 77, 1, static_cast<uint32_t>(top_k) + 5};
             const auto kept = naive_kept(logits, row);
