@@ -146,6 +146,10 @@ class Backend {
   virtual absl::Status reserve_workspace(int64_t max_tokens, int64_t max_seqs, int64_t max_features,
                                          int64_t vocab_size) = 0;
 
+  /// Kernels compiled for a shape when it was first met (oneDNN's primitives on the CPU: one for each number
+  /// of rows above 32 and weight shape). Constant in a service that has seen its step sizes.
+  virtual int64_t num_compiled_kernels() const = 0;
+
   // ---- operations; x, out: [num_tokens, features] of activation_dtype(), sums in f32
   // ----------------------------------
   /// out[t, :] = row (ids[t] - first_row) of table; zeros where that row is not in [0, table.out_features()).

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/check.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_tile.cc"
 #include "hwy/cache_control.h"
@@ -71,7 +73,9 @@ void find_blocks(const AttentionRows& rows, int64_t tile, int64_t first, int64_t
   const int64_t size = layout.block_size;
   blocks.num_groups = blocks.num_blocks = 0;
   for (int64_t at = first / size * size; at < last; at += size) {
-    const T* head = rows.cache->head<T>(rows.layer, rows.block_table[at / size], rows.kv_head);
+    const int64_t block = rows.block_table[at / size];
+    TRIREME_CHECK(block >= 0 && block < rows.cache->num_blocks());
+    const T* head = rows.cache->head<T>(rows.layer, block, rows.kv_head);
     blocks.values[blocks.num_blocks] = head + layout.value_offset();
     blocks.value_offset[blocks.num_blocks++] = static_cast<int32_t>(at - tile);
     for (int64_t token = 0; token < size && at + token < last; token += kTokenGroup) {

@@ -35,8 +35,8 @@ class CpuBackend final : public Backend {
   absl::Status reserve_workspace(int64_t max_tokens, int64_t max_seqs, int64_t max_features,
                                  int64_t vocab_size) override;
 
-  /// oneDNN primitives made so far: one for each (shape, rows) met.
-  int64_t num_primitives() const { return onednn_.num_primitives(); }
+  int64_t num_compiled_kernels() const override { return onednn_.num_primitives(); }
+
   /// Bytes of scratch held now. Constant once the largest step has been seen.
   size_t workspace_bytes() const;
 

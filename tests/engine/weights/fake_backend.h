@@ -76,6 +76,7 @@ class FakeBackend : public Backend {
     return absl::UnimplementedError("");
   }
   absl::Status reserve_workspace(int64_t, int64_t, int64_t, int64_t) override { return absl::OkStatus(); }
+  int64_t num_compiled_kernels() const override { return 0; }
 
  private:
   void check_thread() const { TRIREME_CHECK(std::this_thread::get_id() == maker_); }
