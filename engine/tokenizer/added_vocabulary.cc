@@ -68,7 +68,7 @@ absl::Status AddedVocabulary::finish(const Normalizer& normalizer) {
     by_id_[id] = &token;
     token.normalized_content = token.content;
     if (token.normalized) {
-      const WorkLimit limit(token.content.size());
+      const WorkLimit limit = WorkLimit::for_text(token.content.size());
       if (absl::Status status = normalizer.apply(token.normalized_content, limit); !status.ok())
         return status;
     }
@@ -97,14 +97,17 @@ void AddedVocabulary::find(std::string_view text, bool normalized, std::vector<P
       const bool word_after = end < text.size() && is_word(decode_utf8(text, end).value);
       if (word_before || word_after) continue;
     }
-    while (token.lstrip && begin > done && is_whitespace(decode_utf8_before(text, begin).value)) {
-      begin -= decode_utf8_before(text, begin).length;
+    if (token.lstrip) {
+      while (begin > done && is_whitespace(decode_utf8_before(text, begin).value)) {
+        begin -= decode_utf8_before(text, begin).length;
+      }
+      begin = std::max(begin, done);  // a token before this one may have taken the space
     }
     while (token.rstrip && end < text.size() && is_whitespace(decode_utf8(text, end).value)) {
       end += decode_utf8(text, end).length;
     }
     if (begin > done) parts.push_back({-1, done, begin});
-    parts.push_back({id, begin, end});
+    if (begin < end) parts.push_back({id, begin, end});
     done = end;
   }
   if (done < text.size()) parts.push_back({-1, done, text.size()});

@@ -72,8 +72,9 @@ absl::Status Bpe::split_into_symbols(std::string_view word, BpeScratch& scratch)
     }
     if (unk_token_.empty()) continue;
     if (unk_id < 0) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "\"", std::string(character), "\" is not in the vocabulary, and neither is unk_token \"", unk_token_, "\""));
+      return absl::InvalidArgumentError(
+          absl::StrCat("\"", std::string(character),
+                       "\" is not in the vocabulary, and neither is unk_token \"", unk_token_, "\""));
     }
     if (unknown && !fuse_unk_) add(unk_id);
     unknown = true;

@@ -146,7 +146,7 @@ void ReplaceStage::replace_regex() {
   std::vector<Span> spans;
   Pattern::Search search(*pattern_);
   // A pattern beyond its limits leaves the token as it is: decoding has no error to give.
-  if (held_.empty() || !search.find_all(held_, WorkLimit(held_.size()), spans).ok()) return;
+  if (held_.empty() || !search.find_all(held_, WorkLimit::for_text(held_.size()), spans).ok()) return;
   std::string out;
   for (const Span& span : spans) {
     out += span.is_match ? content_ : held_.substr(span.begin, span.end - span.begin);

@@ -12,8 +12,10 @@ namespace {
 constexpr const char* kGpt2Pattern =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
-// \w+|[^\w\s]+ where \w holds the two join controls, as in the regex engine the library uses here.
-constexpr const char* kWordsPattern = "[\\w\\x{200C}\\x{200D}]+|[^\\w\\s\\x{200C}\\x{200D}]+";
+// \w+|[^\w\s]+ in the regex engine that the library uses here: UTS 18's \w.
+constexpr const char* kWordsPattern =
+    "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200C}\\x{200D}]+|"
+    "[^\\s\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200C}\\x{200D}]+";
 
 class Identity : public PreTokenizer {
   absl::Status apply(PreTokens&, const WorkLimit&) const override { return absl::OkStatus(); }

@@ -51,9 +51,7 @@ using JitStackPtr = std::unique_ptr<pcre2_jit_stack, Free<pcre2_jit_stack_free>>
 
 }  // namespace
 
-WorkLimit::WorkLimit(size_t text_bytes)
-    : limit_seconds_(2.0 + 2.0 * static_cast<double>(text_bytes) / (1 << 20)),
-      end_seconds_(thread_seconds() + limit_seconds_) {}
+WorkLimit::WorkLimit(double seconds) : limit_seconds_(seconds), end_seconds_(thread_seconds() + seconds) {}
 
 absl::Status WorkLimit::check() const {
   if (thread_seconds() <= end_seconds_) return absl::OkStatus();

@@ -22,7 +22,11 @@ struct Span {
 /// bounded too: 2 s and 2 s more per MiB of text.
 class WorkLimit {
  public:
-  explicit WorkLimit(size_t text_bytes);
+  static WorkLimit for_text(size_t text_bytes) {
+    return WorkLimit(2.0 + 2.0 * static_cast<double>(text_bytes) / (1 << 20));
+  }
+  /// From now on, for the thread that asks.
+  explicit WorkLimit(double seconds);
   /// RESOURCE_EXHAUSTED once the time is spent. Cheap enough to call per window, not per match.
   absl::Status check() const;
 

@@ -1,5 +1,11 @@
 #include "engine/tokenizer/regex_syntax.h"
 
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -8,9 +14,66 @@
 namespace trireme::tok {
 namespace {
 
-// UTS 18's \w. PCRE2's own \w leaves out marks and connectors; its \s contains U+180E, which lost the
-// property.
+// PCRE2's own \w leaves out marks and connectors; its \s contains U+180E, which lost the property.
 constexpr const char* kWord = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+// Superscripts and fractions of Latin 1: Oniguruma's \w has them where it stands alone, but not in a set.
+constexpr const char* kWordEscape = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}";
+
+using Names = std::pair<std::string_view, const char*>;
+
+// [:name:], where PCRE2 means ASCII symbols only or another set of letters.
+constexpr Names kPosixClasses[] = {
+    {"alpha", "\\p{Alphabetic}"},
+    {"alnum", "\\p{Alphabetic}\\p{Nd}"},
+    {"punct", "\\p{P}\\p{S}"},
+    {"upper", "\\p{Uppercase}"},
+    {"lower", "\\p{Lowercase}"},
+    {"space", "\\p{White_Space}"},
+    {"blank", "\\p{Zs}\\t"},
+    {"cntrl", "\\p{Cc}"},
+    {"digit", "\\p{Nd}"},
+    {"xdigit", "0-9a-fA-F"},
+    {"word", kWord},
+    {"graph", "[:graph:]"},
+    {"print", "[:print:]"},
+    {"ascii", "\\x{00}-\\x{7F}"},
+};
+
+// PCRE2 10.42 has the short names alone.
+constexpr Names kCategories[] = {
+    {"Letter", "L"},
+    {"Mark", "M"},
+    {"Number", "N"},
+    {"Punctuation", "P"},
+    {"Symbol", "S"},
+    {"Separator", "Z"},
+    {"Other", "C"},
+    {"Uppercase_Letter", "Lu"},
+    {"Lowercase_Letter", "Ll"},
+    {"Titlecase_Letter", "Lt"},
+    {"Modifier_Letter", "Lm"},
+    {"Other_Letter", "Lo"},
+    {"Nonspacing_Mark", "Mn"},
+    {"Decimal_Number", "Nd"},
+};
+
+const char* find_name(const Names* begin, const Names* end, std::string_view name) {
+  for (const Names* entry = begin; entry != end; ++entry) {
+    if (entry->first == name) return entry->second;
+  }
+  return nullptr;
+}
+
+// A bare \p{Han} means "has Han among its Script_Extensions" to PCRE2, the script itself to Oniguruma.
+bool is_script(std::string_view name) {
+  const std::string pattern = absl::StrCat("\\p{sc:", std::string(name), "}");
+  int error = 0;
+  size_t error_at = 0;
+  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), PCRE2_UTF,
+                                   &error, &error_at, nullptr);
+  pcre2_code_free(code);
+  return code != nullptr;
+}
 
 class Translator {
  public:
@@ -84,32 +147,19 @@ class Translator {
   void escape() {
     begin_atom();
     if (at_ + 1 >= in_.size()) return fail("pattern ends in a backslash");
-    const char c = in_[at_ + 1];
-    const std::string boundary =
-        absl::StrCat("(?:(?<=[", kWord, "])(?![", kWord, "])|(?<![", kWord, "])(?=[", kWord, "]))");
-    switch (c) {
-      case 'w':
-        out_ += absl::StrCat("[", kWord, "]");
-        break;
-      case 'W':
-        out_ += absl::StrCat("[^", kWord, "]");
-        break;
-      case 'b':
-        out_ += boundary;
-        break;
-      case 'B':
-        out_ += absl::StrCat("(?!", boundary, ")");
-        break;
-      case 'h':
-        out_ += "[0-9a-fA-F]";
-        break;
-      case 'H':
-        out_ += "[^0-9a-fA-F]";
-        break;
-      default:
-        return common_escape();
+    const std::string set = absl::StrCat("[", kWordEscape, "]");
+    const std::string boundary = absl::StrCat("(?:(?<=", set, ")(?!", set, ")|(?<!", set, ")(?=", set, "))");
+    const std::pair<char, std::string> replacements[] = {
+        {'w', set},           {'W', absl::StrCat("[^", kWordEscape, "]")},
+        {'b', boundary},      {'B', absl::StrCat("(?!", boundary, ")")},
+        {'h', "[0-9a-fA-F]"}, {'H', "[^0-9a-fA-F]"}};
+    for (const auto& [letter, replacement] : replacements) {
+      if (in_[at_ + 1] != letter) continue;
+      out_ += replacement;
+      at_ += 2;
+      return;
     }
-    at_ += 2;
+    common_escape();
   }
 
   // What means the same inside and outside of a set.
@@ -140,9 +190,34 @@ class Translator {
         at_ += 4;
         return;
       }
+      case 'p':
+      case 'P':
+        return property(c);
       default:
         out_ += std::string("\\").append(in_.substr(at_ - 1, 1));
+        if (c == 'x' || c == 'o') copy_braces();
     }
+  }
+
+  void copy_braces() {
+    if (!looking_at("{")) return;
+    const size_t end = std::min(in_.find('}', at_), in_.size() - 1);
+    out_ += in_.substr(at_, end + 1 - at_);
+    at_ = end + 1;
+  }
+
+  // at_ is behind \p or \P.
+  void property(char p) {
+    const size_t end = in_.find('}', at_);
+    if (!looking_at("{") || end == std::string_view::npos) return fail("\\p without {name}");
+    std::string_view name = in_.substr(at_ + 1, end - at_ - 1);
+    at_ = end + 1;
+    const bool negated = name.starts_with('^');
+    if (negated) name.remove_prefix(1);
+    const char* category = find_name(std::begin(kCategories), std::end(kCategories), name);
+    const bool script = category == nullptr && is_script(name);
+    out_ += absl::StrCat(negated == (p == 'P') ? "\\p{" : "\\P{", script ? "sc:" : "",
+                         category != nullptr ? std::string(category) : std::string(name), "}");
   }
 
   // at_ is on '['. A set inside a set is a union in Oniguruma, so its members join the outer one.
@@ -163,6 +238,7 @@ class Translator {
         ++at_;
         return;
       }
+      if (looking_at("-[") && !first && !looking_at("-[:")) return fail("a range up to a set");
       if (looking_at("&&")) return fail("intersection && inside a set");
       if (c == '\\') {
         set_escape();
@@ -173,7 +249,9 @@ class Translator {
         if (looking_at("^")) return fail("a negated set inside a set");
         members(depth + 1);
       } else {
-        if (c == ']') out_ += '\\';
+        // A hyphen at the edge of a set is no range, and must not become one when sets are joined.
+        const char next = at_ + 1 < in_.size() ? in_[at_ + 1] : ']';
+        if (c == ']' || (c == '-' && (first || next == ']' || next == '['))) out_ += '\\';
         out_ += in_[at_++];
       }
       first = false;
@@ -187,7 +265,10 @@ class Translator {
       at_ += 2;
       return;
     }
-    out_ += in_.substr(at_, end + 2 - at_);
+    const std::string_view name = in_.substr(at_ + 2, end - at_ - 2);
+    const char* members = find_name(std::begin(kPosixClasses), std::end(kPosixClasses), name);
+    if (members == nullptr) return fail(absl::StrCat("[:", std::string(name), ":]"));
+    out_ += members;
     at_ = end + 2;
   }
 

@@ -43,7 +43,7 @@ absl::Status Tokenizer::Impl::encode_part(std::string text, bool at_start, const
 absl::StatusOr<std::vector<int32_t>> Tokenizer::encode(std::string_view text, bool add_special_tokens) const {
   std::vector<int32_t> ids;
   const std::string valid = tok::valid_utf8(text);
-  const tok::WorkLimit limit(valid.size());
+  const tok::WorkLimit limit = tok::WorkLimit::for_text(valid.size());
   tok::BpeScratch scratch;
   std::vector<tok::AddedVocabulary::Part> parts;
   impl_->added.find(valid, false, parts);

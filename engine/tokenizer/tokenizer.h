@@ -15,10 +15,10 @@ namespace trireme {
 class Tokenizer {
  public:
   /// Reads model_dir/tokenizer.json and, if there is one, tokenizer_config.json: from that the tokens of
-  /// added_tokens_decoder, the named special tokens, and add_bos_token / add_eos_token where tokenizer.json has
-  /// no post-processor. "truncation" and "padding" are left alone. NOT_FOUND / INVALID_ARGUMENT naming the file,
-  /// the part, got and wanted; a kind of normalizer, pre-tokenizer, model, post-processor or decoder that is not
-  /// known is named.
+  /// added_tokens_decoder, the named special tokens, and add_bos_token / add_eos_token where tokenizer.json
+  /// has no post-processor. "truncation" and "padding" are left alone. NOT_FOUND / INVALID_ARGUMENT naming
+  /// the file, the part, got and wanted; a kind of normalizer, pre-tokenizer, model, post-processor or
+  /// decoder that is not known is named.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> load(const std::string& model_dir);
   /// The same from the bytes of a tokenizer.json.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> parse(std::string_view json, const std::string& where);
@@ -29,8 +29,8 @@ class Tokenizer {
   /// limit.
   absl::StatusOr<std::vector<int32_t>> encode(std::string_view text, bool add_special_tokens) const;
   /// Ids outside the vocabulary give nothing. Invalid UTF-8 becomes U+FFFD. Equals the `tokenizers` library's
-  /// decode(), but for invalid runs of more than 64 byte tokens (see kMaxHeldByteTokens), and for special tokens
-  /// that a normalizer changes, which are skipped like all others.
+  /// decode(), but for invalid runs of more than 64 byte tokens (see kMaxHeldByteTokens), and for special
+  /// tokens that a normalizer changes, which are skipped like all others.
   std::string decode(const std::vector<int32_t>& ids, bool skip_special_tokens) const;
 
   int32_t vocab_size() const;  // highest id + 1

@@ -4,8 +4,6 @@
 
 #include <array>
 
-#include "engine/tokenizer/regex.h"
-
 namespace trireme::tok {
 namespace {
 
@@ -160,13 +158,25 @@ bool is_punctuation(uint32_t c) {
   return category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO;
 }
 
+// Alphabetic is L, Nl, marks and these symbols: circled and squared letters.
 bool is_word(uint32_t c) {
-  static const absl::StatusOr<Pattern> pattern = Pattern::regex("[\\w\\x{200C}\\x{200D}]");
-  std::string text;
-  append_utf8(c, text);
-  std::vector<Span> spans;
-  Pattern::Search search(*pattern);
-  return search.find_all(text, WorkLimit(text.size()), spans).ok() && spans[0].is_match;
+  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_PC:
+      return true;
+    default:
+      return c == 0x200C || c == 0x200D || (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||
+             (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189);
+  }
 }
 
 uint32_t byte_to_character(uint8_t byte) { return byte_table().character[byte]; }

@@ -35,10 +35,13 @@ class Utf8Stream {
   std::string pending_;  // a valid but incomplete beginning of a character
 };
 
-bool is_whitespace(uint32_t code_point);   // property White_Space
-bool is_numeric(uint32_t code_point);      // categories Nd, Nl, No
-bool is_punctuation(uint32_t code_point);  // ASCII punctuation and symbols, categories P*
-bool is_word(uint32_t code_point);         // Alphabetic, M, Nd, Pc, Join_Control: \w of UTS 18
+// Classes by Unicode 15 (utf8proc's tables).
+bool is_whitespace(uint32_t code_point);  // property White_Space
+bool is_numeric(uint32_t code_point);     // categories Nd, Nl, No
+/// ASCII punctuation and symbols, categories P*. (The `tokenizers` library asks a table of Unicode 8 here,
+/// which lacks 127 rare characters.)
+bool is_punctuation(uint32_t code_point);
+bool is_word(uint32_t code_point);  // Alphabetic, M, Nd, Pc, Join_Control: \w of UTS 18
 
 /// GPT-2's table: each byte is one printable character, all below U+0144.
 uint32_t byte_to_character(uint8_t byte);
