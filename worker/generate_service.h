@@ -17,7 +17,7 @@ namespace trireme::worker {
 
 struct GenerateServiceOptions {
   int num_tokenizer_threads = 2;
-  size_t max_queued_prompts = 256;  // that wait to be tokenized
+  size_t max_queued_prompts = 256;                       // that wait to be tokenized
   size_t max_unread_bytes = Outbox::kDefaultLimitBytes;  // of one request; beyond it is cancelled
 };
 

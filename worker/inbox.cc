@@ -65,7 +65,10 @@ void Inbox::wake() {
 void Inbox::take(Commands& commands, std::chrono::steady_clock::time_point deadline) {
   commands.clear();
   std::unique_lock lock(mutex_);
-  changed_.wait_until(lock, deadline, [this] { return woken_ || !commands_.empty(); });
+  // A busy engine looks in between steps and must not pay for a wait.
+  if (deadline > std::chrono::steady_clock::now()) {
+    changed_.wait_until(lock, deadline, [this] { return woken_ || !commands_.empty(); });
+  }
   woken_ = false;
   std::swap(commands, commands_);
   taken_ = queued_;

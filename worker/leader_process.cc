@@ -51,11 +51,11 @@ class Attendant {
 
   void obey(v1::ReplicaState state) {
     if (state == v1::REPLICA_STATE_DRAINING && !leader_.draining()) {
-      spdlog::info("the coordinator asks to drain");
+      spdlog::info("replica {}: the coordinator asks to drain", options_.registration.replica_id());
       leader_.drain();
     }
     if (state == v1::REPLICA_STATE_STOP && !stop_asked_.exchange(true)) {
-      spdlog::info("the coordinator asks to stop");
+      spdlog::info("replica {}: the coordinator asks to stop", options_.registration.replica_id());
       leader_.stop(Clock::now() + options_.drain_timeout);
     }
   }
@@ -80,10 +80,11 @@ class Attendant {
 
   void on_signal() {
     if (announced_.exchange(true)) {
-      spdlog::warn("second signal: stopping now");
+      spdlog::warn("replica {}: second signal, stopping now", options_.registration.replica_id());
       return leader_.stop(Clock::now());
     }
-    spdlog::info("signal: draining for at most {} ms", options_.drain_timeout.count());
+    spdlog::info("replica {}: signal, draining for at most {} ms", options_.registration.replica_id(),
+                 options_.drain_timeout.count());
     const auto deadline = Clock::now() + options_.drain_timeout;
     server_.set_serving(false);
     // Requests that the coordinator sent before it heard of the drain are still taken.

@@ -65,9 +65,7 @@ class ReplicaLease::Stream : public grpc::ClientBidiReactor<v1::ReplicaReport, v
     writing = true;
     StartWrite(&report);
   }
-  void hang_up() {
-    if (!writing) StartWritesDone();
-  }
+  void hang_up() { StartWritesDone(); }
   void cancel() { context_.TryCancel(); }
 
   v1::ReplicaReport report;  // the last one written, or being written
@@ -127,7 +125,9 @@ bool ReplicaLease::serve() {
   Stream stream(*this, std::move(first));
   const bool was_registered = tend(stream);
   std::unique_lock lock(mutex_);
-  if (!stream.done) {
+  // In order, where the other side still listens: the last report first.
+  changed_.wait_for(lock, kHangUpTime, [&] { return stream.done || !stream.writing; });
+  if (!stream.done && !stream.writing) {
     stream.hang_up();
     changed_.wait_for(lock, kHangUpTime, [&] { return stream.done; });
   }

@@ -14,11 +14,14 @@
 
 namespace trireme::worker {
 
+/// Whether a server could listen there now: asked before a model is loaded for minutes. FAILED_PRECONDITION
+/// for an open address without `insecure`, UNAVAILABLE when the port is in use.
+absl::Status check_listen(const rpc::Address& listen, bool insecure);
+
 /// Inference, grpc.health.v1 and reflection on one port. Not serving until it is told.
 class ReplicaServer {
  public:
-  /// UNAVAILABLE when the port is in use, FAILED_PRECONDITION for an open address without `insecure`. `model`
-  /// and `leader` must outlive it.
+  /// Errors as check_listen(). `model` and `leader` must outlive it.
   static absl::StatusOr<std::unique_ptr<ReplicaServer>> start(const rpc::Address& listen, bool insecure,
                                                               const ServedModel& model, Leader& leader,
                                                               GenerateServiceOptions options = {});

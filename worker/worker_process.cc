@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/engine.h"
+#include "engine/parallel/agreement.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "worker/active_requests.h"
 #include "worker/engine_adapter.h"
@@ -20,6 +21,7 @@
 #include "worker/job.h"
 #include "worker/join_job.h"
 #include "worker/leader_process.h"
+#include "worker/replica_server.h"
 #include "worker/stop_signal.h"
 #include "worker/watchdog.h"
 
@@ -122,6 +124,10 @@ class WorkerProcess {
   }
 
   absl::Status load() {
+    // What would be found out after the load otherwise, too late for a large model.
+    const absl::Status listen =
+        assignment_.tp_rank == 0 ? check_listen(options_.listen, options_.insecure) : absl::OkStatus();
+    if (auto all = agree_on_success(*replica_, listen, options_.load_timeout); !all.ok()) return all;
     EngineConfig config;
     config.model_dir = options_.model_dir;
     config.model = model_.config;

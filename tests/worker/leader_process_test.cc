@@ -11,6 +11,7 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "tests/worker/byte_tokenizer.h"
 #include "tests/worker/fake_engine.h"
+#include "worker/replica_server.h"
 
 namespace trireme::worker {
 namespace {
@@ -163,10 +164,17 @@ TEST_F(LeaderProcessTest, PortInUseIsSaidAndFollowersAreStopped) {
   EXPECT_TRUE(absl::IsUnavailable(status));
   EXPECT_NE(status.message().find(same_port.listen.text()), std::string::npos) << status;
   EXPECT_EQ(other_engine.counts().stops, 1);
+  const absl::Status early = check_listen(same_port.listen, false);
+  EXPECT_TRUE(absl::IsUnavailable(early));
+  EXPECT_NE(early.message().find("Address already in use"), std::string::npos) << early;
+  same_port.listen.port = 0;
+  EXPECT_TRUE(check_listen(same_port.listen, false).ok());
 }
 
 TEST_F(LeaderProcessTest, OpenAddressNeedsInsecure) {
   options.listen.host = "0.0.0.0";
+  EXPECT_TRUE(absl::IsFailedPrecondition(check_listen(options.listen, false)));
+  EXPECT_TRUE(check_listen(options.listen, true).ok());
   const absl::Status status = run_leader_process(
       engine, [] { return uint64_t{0}; }, model, options, StopSignal::install(),
       [](const rpc::Address&) { FAIL() << "it must not listen"; });
