@@ -45,19 +45,13 @@ double Generation::ttft_ms() const {
 
 double Generation::total_ms() const { return milliseconds(ended_ - started_); }
 
-double Generation::tokens_per_s() const {
-  const double decode_ms = arrivals_.size() > 1 ? milliseconds(arrivals_.back() - arrivals_.front()) : 0;
-  if (decode_ms > 0) return (num_tokens() - 1) * 1e3 / decode_ms;
-  return total_ms() > 0 ? num_tokens() * 1e3 / total_ms() : 0;
-}
+double Generation::tokens_per_s() const { return total_ms() > 0 ? num_tokens() * 1e3 / total_ms() : 0; }
 
 std::string Generation::summary() const {
   std::string line = absl::StrFormat("%d tokens in %.2f s", num_tokens(), total_ms() / 1e3);
-  if (num_tokens() > 0) {
-    line += absl::StrFormat(": first after %.1f ms (TTFT), then %.1f tokens/s", ttft_ms(), tokens_per_s());
-  }
+  if (num_tokens() > 0) line += absl::StrFormat(": %.1f tokens/s, TTFT %.1f ms", tokens_per_s(), ttft_ms());
   const std::string reason = finish_reason_name(finish_reason_);
-  return reason.empty() ? line : line + " (finish: " + reason + ")";
+  return reason.empty() ? line : line + ", finish: " + reason;
 }
 
 nlohmann::json Generation::to_json() const {

@@ -31,9 +31,9 @@ class Generation {
   /// Milliseconds to the first token, -1 when none came.
   double ttft_ms() const;
   double total_ms() const;
-  /// (tokens - 1) / (last token - first token); over the whole call where that is undefined.
+  /// Over the whole call: tokens that arrive together would make any shorter window meaningless.
   double tokens_per_s() const;
-  /// "23 tokens in 0.41 s: first after 12.1 ms, then 57.3 tokens/s (finish: length)".
+  /// "23 tokens in 0.41 s: 56.1 tokens/s, TTFT 12.1 ms, finish: length".
   std::string summary() const;
   /// {request_id, model, seed, prompt_token_ids, token_ids, text, finish_reason, usage, timing{ttft_ms,
   /// total_ms, tokens_per_s, itl_ms[]}}. itl_ms has one gap per token after the first; tokens of one message

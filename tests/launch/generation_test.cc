@@ -53,8 +53,8 @@ TEST_F(GenerationTest, TimesCountFromTheStartOfTheCall) {
   EXPECT_EQ(timing["ttft_ms"], 20.0);
   EXPECT_EQ(timing["total_ms"], 60.0);
   EXPECT_EQ(timing["itl_ms"], nlohmann::json({10.0, 0.0, 20.0}));
-  EXPECT_DOUBLE_EQ(timing["tokens_per_s"], 3 / 0.030);
-  EXPECT_EQ(generation_.summary(), "4 tokens in 0.06 s: first after 20.0 ms (TTFT), then 100.0 tokens/s");
+  EXPECT_DOUBLE_EQ(timing["tokens_per_s"], 4 / 0.060);
+  EXPECT_EQ(generation_.summary(), "4 tokens in 0.06 s: 66.7 tokens/s, TTFT 20.0 ms");
 }
 
 TEST_F(GenerationTest, NoTokenMeansNoTimeToFirstToken) {
@@ -64,7 +64,7 @@ TEST_F(GenerationTest, NoTokenMeansNoTimeToFirstToken) {
   EXPECT_EQ(generation_.to_json()["finish_reason"], "");
 }
 
-TEST_F(GenerationTest, OneTokenCountsOverTheWholeCall) {
+TEST_F(GenerationTest, TheRateIsThatOfTheWholeCall) {
   generation_.add(message("deltas { token_ids: 1 }"), at(100));
   generation_.end(at(200));
   EXPECT_DOUBLE_EQ(generation_.tokens_per_s(), 5.0);
