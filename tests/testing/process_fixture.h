@@ -31,6 +31,8 @@ class ProcessFixture : public ::testing::Test {
 
   /// How long what is ending may take to be gone: ranks whose mpirun was killed need two seconds.
   double leftover_seconds_ = 5;
+  /// Set by a test after which Open MPI's shared memory may stay.
+  bool shared_memory_may_stay_ = false;
 
  private:
   void expect_nothing_left();
