@@ -46,18 +46,27 @@ preset_for() {
   esac
 }
 
+# Keeps what a build says in a file, and shows on a terminal how far it is.
+show_progress() {  # LOG
+  local line
+  while IFS= read -r line; do
+    printf '%s\n' "$line" >>"$1"
+    [ -t 2 ] && [[ $line =~ ^\[[0-9]+/[0-9]+\] ]] && printf '\r%s ' "${BASH_REMATCH[0]}" >&2
+  done
+  [ ! -t 2 ] || printf '\r\033[K' >&2
+}
+
 # build_product PRESET: the programs alone. A build folder that has the tests configured keeps them.
 build_product() {
-  local build="$root/build/$1" options=() log
+  local build="$root/build/$1" options=() log result
   [ -f "$build/CMakeCache.txt" ] || options=(-DTRIREME_TESTS=OFF)
   log=$(mktemp)
-  if ! (cd "$root" && cmake --preset "$1" "${options[@]}" >"$log" 2>&1 </dev/null &&
-        cmake --build "$build" --target trireme trireme-coordinator trireme-worker >"$log" 2>&1 </dev/null); then
-    tail -n 40 "$log" >&2
-    rm -f "$log"
-    die "building preset $1 failed"
-  fi
+  (cd "$root" && cmake --preset "$1" "${options[@]}" && cmake --build "$build" --target trireme trireme-coordinator trireme-worker) \
+    2>&1 </dev/null | show_progress "$log"
+  result=${PIPESTATUS[0]}
+  [ "$result" = 0 ] || tail -n 40 "$log" >&2
   rm -f "$log"
+  [ "$result" = 0 ] || die "building preset $1 failed"
 }
 
 seconds_since() { awk -v a="$1" -v b="$(cut -d' ' -f1 /proc/uptime)" 'BEGIN { printf "%.1f", b - a }'; }

@@ -9,7 +9,7 @@ usage() {
 launch/serve.sh --model DIR [options]
 
 Starts a coordinator and, for each replica, an mpirun of its workers; a replica that dies is started again after
-1 s, 2 s, 4 s, ... at most 60 s. Prints "ready ADDRESS ..." once every rank serves. Stops on INT or TERM: running
+1 s, 2 s, 4 s, ... at most 60 s. Prints "ready ADDRESS in ..." once every rank serves. Stops on INT or TERM: running
 requests may finish first, a second signal ends them.
 
   --model DIR                Hugging Face directory
@@ -165,14 +165,21 @@ await_coordinator() {
 ready_line() {
   local phases
   phases=$(sed -n 's/^trireme-worker ready, .*(\(start .*\), total \([0-9.]*\) s)$/\2 \1/p' "$run_dir"/replica-*.log | sort -n | tail -n 1)
-  echo "ready $address: $(basename "$model"), $replicas x tensor parallel $tensor_parallel, $backend, $threads threads per rank," \
-    "in $(elapsed "$begin" "$(uptime_s)") s (coordinator $coordinator_s s, ${phases#* }), logs in $run_dir"
+  echo "ready $address in $(elapsed "$begin" "$(uptime_s)") s (coordinator $coordinator_s s, ${phases#* }):" \
+    "$(basename "$model"), $replicas x tensor parallel $tensor_parallel, $backend, $threads threads per rank, logs in $run_dir"
 }
 
 timer() {  # NAME SECONDS: NAME ends like a service after that time
   sleep "$2" </dev/null >/dev/null 2>&1 &
   service_of[$!]=$1
   pid_of[$1]=$!
+}
+
+cancel_timer() {  # NAME
+  local pid=${pid_of[$1]:-}
+  [ -n "$pid" ] || return 0
+  unset "service_of[$pid]" "pid_of[$1]"
+  kill "$pid" 2>/dev/null
 }
 
 # Waits until some child has ended; sets ended_service ("" when a signal came instead) and ended_rc.
@@ -227,11 +234,11 @@ stop_all() {
       wait_any
       [ "$ended_service" != limit ] || break
       if [ "$ended_service" = coordinator ] && [ $phase = drain ]; then
-        kill "${pid_of[limit]}" 2>/dev/null  # jobs have been told; they need seconds, not the drain's time
+        cancel_timer limit  # jobs have been told; they need seconds, not the drain's time
         timer limit 5
       fi
     done
-    [ -z "${pid_of[limit]:-}" ] || kill "${pid_of[limit]}" 2>/dev/null
+    cancel_timer limit
   done
   for service in "${sessions[@]}"; do kill_session KILL "$service"; done
   wait 2>/dev/null

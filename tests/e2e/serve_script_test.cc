@@ -25,12 +25,12 @@ class ServeScriptE2eTest : public ServiceFixture {
     return start(command);
   }
 
-  /// Waits for the line "ready ADDRESS: ..." and calls there from then on.
+  /// Waits for the line "ready ADDRESS in ..." and calls there from then on.
   void wait_ready(Process& server) {
     ASSERT_TRUE(server.wait_for_output("ready 127.0.0.1:", deadline_in(60))) << server.output();
     ASSERT_TRUE(server.wait_for_output("logs in", deadline_in(10))) << server.output();
     const std::string output = server.standard_output();
-    set_address(output.substr(6, output.find(": ") - 6));
+    set_address(output.substr(6, output.find(' ', 6) - 6));
   }
 
   static std::filesystem::path scratch_of(const Process& server) {
