@@ -6,6 +6,7 @@
 #include <future>
 #include <thread>
 
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 
 #include "grpc/health/v1/health.grpc.pb.h"
@@ -105,6 +106,46 @@ TEST_F(LeaderProcessTest, HealthFollowsTheStepLoop) {
   EXPECT_TRUE(wait_for_health("", Serving::NOT_SERVING));  // a step that does not end
   engine.let_go();
   EXPECT_TRUE(wait_for_health("", Serving::SERVING));
+}
+
+/// The services a server says it has, asked with bytes alone: list_services is field 7, a string.
+std::string list_services(const std::shared_ptr<grpc::Channel>& channel) {
+  grpc::GenericStub stub(channel);
+  grpc::ClientContext context;
+  context.set_deadline(gpr_time_from_seconds(20, GPR_TIMESPAN));
+  grpc::CompletionQueue queue;
+  const auto wait = [&queue] {
+    void* tag = nullptr;
+    bool ok = false;
+    return queue.Next(&tag, &ok) && ok;
+  };
+  const auto call =
+      stub.PrepareCall(&context, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &queue);
+  call->StartCall(nullptr);
+  EXPECT_TRUE(wait());
+  const grpc::Slice asked("\x3a\x01*");
+  call->WriteLast(grpc::ByteBuffer(&asked, 1), grpc::WriteOptions(), nullptr);
+  EXPECT_TRUE(wait());
+  grpc::ByteBuffer answer;
+  call->Read(&answer, nullptr);
+  EXPECT_TRUE(wait());
+  grpc::Slice bytes;
+  EXPECT_TRUE(answer.TrySingleSlice(&bytes).ok());
+  grpc::Status status;
+  call->Finish(&status, nullptr);
+  EXPECT_TRUE(wait());
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  queue.Shutdown();
+  while (wait()) {
+  }
+  return {reinterpret_cast<const char*>(bytes.begin()), bytes.size()};
+}
+
+TEST_F(LeaderProcessTest, ReflectionListsInferenceAndHealth) {
+  start();
+  const std::string services = list_services(channel);
+  EXPECT_NE(services.find("trireme.v1.Inference"), std::string::npos);
+  EXPECT_NE(services.find("grpc.health.v1.Health"), std::string::npos);
 }
 
 TEST_F(LeaderProcessTest, SignalDrainsAndEndsInOrder) {
