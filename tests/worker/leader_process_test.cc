@@ -173,17 +173,17 @@ TEST_F(LeaderProcessTest, SignalDrainsAndEndsInOrder) {
 
 TEST_F(LeaderProcessTest, SecondSignalCutsOffWhatRuns) {
   start();
+  engine.hold();  // output that piles up unread would end the request for another reason
   grpc::ClientContext context;
   auto reader = generate(context, 1 << 19);
   ASSERT_TRUE(engine.wait_for([](const auto& counts) { return counts.submitted.size() == 1; }));
-  engine.hold();
   StopSignal::install().raise();
   StopSignal::install().raise();
-  // A step for each message read: output that piles up unread would end the request for another reason.
   engine.permit(1);
   v1::GenerateResponse message;
   while (reader->Read(&message)) engine.permit(1);
-  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+  const grpc::Status status = reader->Finish();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE) << status.error_message();
   EXPECT_TRUE(join().ok());
 }
 
