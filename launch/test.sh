@@ -73,6 +73,7 @@ compile_cuda() {
 
 run_sanitizers() {
   local lists="$root/tests/sanitizers"
+  export TRIREME_TEST_TIME_FACTOR=${TRIREME_TEST_TIME_FACTOR:-4}  # instrumented code on few cores
   # Open MPI's modules are unloaded before the leak check, hence the slow unwinder.
   export LSAN_OPTIONS="suppressions=$lists/lsan.supp:print_suppressions=0:fast_unwind_on_malloc=0"
   export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1"

@@ -1,5 +1,7 @@
 #include "proto/support/endpoint.h"
 
+#include <cstdlib>
+
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
@@ -13,14 +15,25 @@
 namespace trireme::rpc {
 namespace {
 
-constexpr int kKeepaliveTimeMs = 2000;
-constexpr int kKeepaliveTimeoutMs = 2000;
+constexpr int kMinPingIntervalMs = 1000;  // that a server tolerates
 constexpr int kMaxMetadataBytes = 16 * 1024;
 constexpr int kMaxMessageBytes = 4 * 1024 * 1024;
 constexpr int kMaxStreamsPerConnection = 1024;
 // What may be in flight on a stream that is not read. gRPC's own estimate grows to some 16 MB on a fast link,
 // which is 100,000 tokens too many.
 constexpr int kStreamWindowBytes = 256 * 1024;
+
+/// Time to the first ping, and for its answer. A test on a machine that stands still for seconds (sanitizers,
+/// many processes on few cores) makes it longer, by the factor that lengthens its own waits.
+int keepalive_ms() {
+  static const int milliseconds = [] {
+    const char* text = std::getenv("TRIREME_TEST_TIME_FACTOR");
+    double factor = 1;
+    if (text == nullptr || !absl::SimpleAtod(text, &factor) || !(factor >= 1 && factor <= 100)) factor = 1;
+    return static_cast<int>(2000 * factor);
+  }();
+  return milliseconds;
+}
 
 /// gRPC 1.51 runs reactions on threads of a queue that is counted by the servers and channels using it. Where
 /// the last of them goes in a reaction, say a channel after its server, the queue joins its own thread:
@@ -98,12 +111,12 @@ absl::Status configure_server(grpc::ServerBuilder& builder, const Address& addre
   *bound_port = 0;
   builder.AddListeningPort(address.text(), grpc::InsecureServerCredentials(), bound_port);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, keepalive_ms());
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, keepalive_ms());
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   // Peers ping each 2 s on idle connections; the default tolerates one ping in 5 minutes.
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kKeepaliveTimeMs / 2);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPingIntervalMs);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
@@ -114,8 +127,8 @@ absl::Status configure_server(grpc::ServerBuilder& builder, const Address& addre
 
 std::shared_ptr<grpc::Channel> create_channel(const std::string& address) {
   grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, keepalive_ms());
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, keepalive_ms());
   arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   arguments.SetInt(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);

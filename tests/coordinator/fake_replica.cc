@@ -1,11 +1,18 @@
 #include "tests/coordinator/fake_replica.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "absl/strings/str_cat.h"
 #include "proto/support/endpoint.h"
 
 namespace trireme {
+
+const std::chrono::milliseconds kPatience = [] {
+  const char* factor = std::getenv("TRIREME_TEST_TIME_FACTOR");
+  return std::chrono::milliseconds(factor == nullptr ? 20'000
+                                                     : static_cast<int64_t>(20'000 * std::atof(factor)));
+}();
 
 bool eventually(const std::function<bool()>& condition) {
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
