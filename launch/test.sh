@@ -73,12 +73,10 @@ compile_cuda() {
 
 run_sanitizers() {
   local lists="$root/tests/sanitizers"
-  export TRIREME_TEST_TIME_FACTOR=${TRIREME_TEST_TIME_FACTOR:-4}  # instrumented code on few cores
   # Open MPI's modules are unloaded before the leak check, hence the slow unwinder.
   export LSAN_OPTIONS="suppressions=$lists/lsan.supp:print_suppressions=0:fast_unwind_on_malloc=0"
   export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1"
   export ASAN_OPTIONS="detect_stack_use_after_return=1"
-  export TRIREME_TEST_TIME_FACTOR=4
   export TSAN_OPTIONS="ignore_noninstrumented_modules=1:suppressions=$lists/tsan.supp"
   build asan -DTRIREME_TESTS=ON && run_ctest asan
   build tsan -DTRIREME_TESTS=ON -- tsan_tests && run_ctest tsan -L tsan
