@@ -5,6 +5,9 @@
 
 namespace trireme::layering {
 
+/// What a line includes, without quotes or brackets; empty when it is no #include.
+std::string included_header(const std::string& line);
+
 /// Why `file` (a path from the repository root) may not include `header` (as written between the quotes or
 /// brackets); empty when it may.
 std::string include_violation(const std::string& file, const std::string& header);

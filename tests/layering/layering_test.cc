@@ -2,7 +2,6 @@
 
 #include <filesystem>
 #include <fstream>
-#include <regex>
 #include <set>
 
 #include "tests/layering/arrows.h"
@@ -27,17 +26,16 @@ std::vector<std::string> source_files() {
 }
 
 TEST(LayeringTest, IncludesFollowTheArrows) {
-  static const std::regex kInclude(R"re(^\s*#\s*include\s*[<"]([^>"]+)[>"].*)re");
   int num_includes = 0;
   for (const std::string& file : source_files()) {
     std::ifstream stream(kRoot / file);
     std::string line;
-    std::smatch match;
     while (std::getline(stream, line)) {
       EXPECT_EQ(line_violation(file, line), "");
-      if (!std::regex_match(line, match, kInclude)) continue;
+      const std::string header = included_header(line);
+      if (header.empty()) continue;
       ++num_includes;
-      EXPECT_EQ(include_violation(file, match[1]), "");
+      EXPECT_EQ(include_violation(file, header), "");
     }
   }
   EXPECT_GT(num_includes, 100) << "the sources were not found under " << kRoot;
@@ -71,6 +69,15 @@ TEST(LayeringTest, ForwardArrowsAreFine) {
   EXPECT_EQ(include_violation("coordinator/cluster_service.cc", "engine/plan/shard_plan.h"), "");
   EXPECT_EQ(include_violation("engine/models/llama.cc", "engine/layers/linear.h"), "");
   EXPECT_EQ(include_violation("engine/engine.cc", "vector"), "");
+}
+
+TEST(LayeringTest, IncludesAreReadWhateverTheirForm) {
+  EXPECT_EQ(included_header("#include <vector>"), "vector");
+  EXPECT_EQ(included_header("  #  include \"engine/config.h\"  // why"), "engine/config.h");
+  EXPECT_EQ(included_header("#include_next <x>"), "x");
+  EXPECT_EQ(included_header("// #include <x>"), "");
+  EXPECT_EQ(included_header("#define X <y>"), "");
+  EXPECT_EQ(included_header(""), "");
 }
 
 TEST(LayeringTest, ConditionalCompilationIsSeen) {
