@@ -17,7 +17,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::minutes kDeadline{10};
-constexpr size_t kProbeBytes = size_t{512} << 20;
 constexpr int64_t kPrefillRows = 512;
 
 double seconds_since(Clock::time_point begin) {
@@ -57,7 +56,8 @@ class Bench {
     report_.load_seconds = seconds_since(begin);
     threads_ = options_.engine.num_threads > 0 ? options_.engine.num_threads
                                                : static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
-    auto probe = cpu::ReadBandwidthProbe::create(kProbeBytes / static_cast<size_t>(world_.size()), threads_);
+    auto probe =
+        cpu::ReadBandwidthProbe::create(options_.probe_bytes / static_cast<size_t>(world_.size()), threads_);
     if (!probe.ok()) return probe.status();
     probe_ = std::make_unique<cpu::ReadBandwidthProbe>(*std::move(probe));
     set_shape();
@@ -165,6 +165,7 @@ class Bench {
       if (!stepped.ok()) return stepped.status();
       if (prefilled) run.decode_seconds.push_back(seconds_since(step_begin));
       for (const TokenOutput& output : outputs) {
+        CHECK_GE(output.handle, first);
         ++produced[output.handle - first];
         finished = finished || output.finish != FinishReason::none;
       }
@@ -177,11 +178,12 @@ class Bench {
       return absl::InvalidArgumentError("output tokens: too few for a step in which all take part");
     run.mean_context_len = options_.prompt_tokens + 0.5 * options_.output_tokens;
     for (int i = 0; i < batch; ++i) engine_->cancel(first + static_cast<RequestHandle>(i));
-    outputs.clear();
-    while (engine_->has_work()) {
+    do {  // also without work: the last outputs of what was cancelled are to be taken now, not in the next
+          // run
+      outputs.clear();
       auto stepped = engine_->step(outputs);
       if (!stepped.ok()) return stepped.status();
-    }
+    } while (engine_->has_work());
     if (absl::Status stopped = engine_->broadcast_stop(); !stopped.ok()) return stopped;
     return run;
   }

@@ -16,6 +16,7 @@ struct EngineBenchOptions {
   int prompt_tokens = 512;
   int output_tokens = 64;
   int repeats = 3;
+  size_t probe_bytes = size_t{512} << 20;  // read by all ranks together to measure the bandwidth
 };
 
 /// Medians over the repeats for one batch size. Fractions are medians of ratios to the ceilings measured
