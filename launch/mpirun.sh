@@ -68,12 +68,14 @@ sweep_scratch() {
 
 # mpirun_command I: the array command gets the whole command line of replica I.
 mpirun_command() {
-  local first=$(($1 * tensor_parallel)) hosts
+  local first=$(($1 * tensor_parallel)) hosts own="$scratch/$1"
+  # A folder each: of several mpiruns that make one session folder at the same moment, some fail.
+  mkdir -p "$own"
   command=(mpirun -np "$tensor_parallel" --bind-to none)
   if [ "$mpi_major" = 4 ]; then
-    command+=(--oversubscribe --mca orte_tmpdir_base "$scratch")
+    command+=(--oversubscribe --mca orte_tmpdir_base "$own")
   else
-    command+=(--map-by ":OVERSUBSCRIBE" --prtemca prte_tmpdir_base "$scratch")
+    command+=(--map-by ":OVERSUBSCRIBE" --prtemca prte_tmpdir_base "$own")
   fi
   [ "$(id -u)" != 0 ] || command+=(--allow-run-as-root)
   # More ranks than cores: whoever waits lets the others run.
@@ -81,9 +83,9 @@ mpirun_command() {
   if [ ${#slots[@]} -eq 0 ]; then
     # On one host no rank has to listen on the network.
     if [ "$mpi_major" = 4 ]; then
-      command+=(--mca btl self,vader --mca btl_vader_backing_directory "$scratch")
+      command+=(--mca btl self,vader --mca btl_vader_backing_directory "$own")
     else
-      command+=(--mca btl self,sm --mca btl_sm_backing_directory "$scratch")
+      command+=(--mca btl self,sm --mca btl_sm_backing_directory "$own")
     fi
   else
     hosts=$(printf '%s\n' "${slots[@]:first:tensor_parallel}" | uniq -c | awk '{ printf "%s%s:%s", c, $2, $1; c = "," }')

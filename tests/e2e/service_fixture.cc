@@ -1,8 +1,8 @@
 #include "tests/e2e/service_fixture.h"
 
-#include <fstream>
-
 #include <algorithm>
+#include <fstream>
+#include <stdexcept>
 
 #include "proto/support/endpoint.h"
 
@@ -40,6 +40,7 @@ fs::path ServiceFixture::endless_model() {
 Process& ServiceFixture::start_coordinator(std::vector<std::string> options) {
   options.insert(options.begin(), {program("trireme-coordinator"), "--listen", "127.0.0.1:0"});
   Process& process = start(options);
+  jobs_.clear();  // those of another coordinator are no longer waited for
   const std::string said = "listening on ";
   EXPECT_TRUE(process.wait_for_output("\n", deadline_in(20))) << process.output();
   const std::string output = process.standard_output();
@@ -73,14 +74,35 @@ Process& ServiceFixture::start_job(int num_ranks, std::vector<std::string> optio
                                       "256MiB"};
   if (!address_.empty()) command.insert(command.end(), {"--coordinator", address_});
   command.insert(command.end(), options.begin(), options.end());
-  return start(command);
+  jobs_.push_back(&start(command));
+  return *jobs_.back();
 }
 
 void ServiceFixture::wait_serving(int num_ranks) {
-  const CommandResult result = run_trireme(
-      {"status", "--address", address_, "--wait-for-ranks", std::to_string(num_ranks), "--timeout", "60"},
-      90);
-  ASSERT_EQ(result.exit_code, 0) << result.output;
+  const auto deadline = deadline_in(60);
+  Process& status = start({program("trireme"), "status", "--address", address_, "--wait-for-ranks",
+                           std::to_string(num_ranks), "--timeout", "3600"});
+  std::string problem;
+  while (problem.empty() && status.running()) {
+    if (const Process* ended = first_ended_job()) {
+      problem = "a job has ended:\n" + ended->output();
+    } else if (SteadyClock::now() >= deadline) {
+      problem = "they do not serve in time";
+    } else {
+      status.wait(std::min(deadline, SteadyClock::now() + std::chrono::milliseconds(100)));
+    }
+  }
+  if (problem.empty() && status.wait(SteadyClock::now()) == 0) return;
+  status.kill_session();
+  throw std::runtime_error("waiting for " + std::to_string(num_ranks) + " ranks: " + problem + "\n" +
+                           status.output());
+}
+
+const Process* ServiceFixture::first_ended_job() const {
+  for (Process* job : jobs_) {
+    if (!job->running()) return job;
+  }
+  return nullptr;
 }
 
 CommandResult ServiceFixture::run_trireme(std::vector<std::string> arguments, double seconds) {
@@ -103,7 +125,8 @@ CommandResult ServiceFixture::generate(std::vector<std::string> arguments) {
 
 v1::GetClusterResponse ServiceFixture::cluster() {
   grpc::ClientContext context;
-  set_timeout(context, 10);
+  set_timeout(context, 20);
+  context.set_wait_for_ready(true);  // a busy machine may take its time to accept
   v1::GetClusterResponse response;
   const grpc::Status status =
       v1::Cluster::NewStub(rpc::create_channel(address_))->GetCluster(&context, {}, &response);

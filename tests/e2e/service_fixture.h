@@ -40,7 +40,8 @@ class ServiceFixture : public ProcessFixture {
   /// mpirun of `num_ranks` workers of one thread each, in f32, that join the coordinator.
   Process& start_job(int num_ranks, std::vector<std::string> options = {},
                      std::filesystem::path model = demo_model());
-  /// Waits until replicas of this many ranks together serve.
+  /// Waits until replicas of this many ranks together serve. Throws, which ends the test, when they do not in
+  /// time, or when one of the jobs ends.
   void wait_serving(int num_ranks);
 
   /// Runs `trireme` to its end.
@@ -64,7 +65,10 @@ class ServiceFixture : public ProcessFixture {
   std::unique_ptr<v1::Inference::Stub> inference_stub() const;
 
  private:
+  const Process* first_ended_job() const;
+
   std::string address_;
+  std::vector<Process*> jobs_;
 };
 
 /// A Generate call. A thread of its own reads what comes: a client that does not read is soon cancelled.

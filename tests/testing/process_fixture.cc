@@ -35,9 +35,12 @@ void ProcessFixture::TearDown() {
 Process& ProcessFixture::start(const std::vector<std::string>& argv,
                                std::map<std::string, std::string> environment) {
   environment.emplace(kMarker, marker_);
-  environment.emplace("TMPDIR", folder_);
-  environment.emplace("OMPI_MCA_orte_tmpdir_base", folder_);
-  environment.emplace("OMPI_MCA_btl_vader_backing_directory", folder_);
+  // A folder each: of several mpiruns that make one session folder at the same moment, some fail.
+  const std::filesystem::path own = folder_ / ("process-" + std::to_string(num_started_++));
+  std::filesystem::create_directory(own);
+  environment.emplace("TMPDIR", own);
+  environment.emplace("OMPI_MCA_orte_tmpdir_base", own);
+  environment.emplace("OMPI_MCA_btl_vader_backing_directory", own);
   environment.emplace("OMPI_ALLOW_RUN_AS_ROOT", "1");
   environment.emplace("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
   children_.push_back(std::make_unique<Process>(argv, environment));

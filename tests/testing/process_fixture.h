@@ -13,8 +13,8 @@
 
 namespace trireme::testing {
 
-/// A test with processes of its own. Each test gets an empty folder, which is also TMPDIR, the place of Open
-/// MPI's session files and of its shared memory. A test fails when, after it has ended what it started, a
+/// A test with processes of its own. Each test gets an empty folder, and each process one in it that is its
+/// TMPDIR, the place of Open MPI's session files and of its shared memory. A test fails when, after it has ended what it started, a
 /// process of it is still alive or one of those files is still there.
 class ProcessFixture : public ::testing::Test {
  protected:
@@ -39,6 +39,7 @@ class ProcessFixture : public ::testing::Test {
 
   std::filesystem::path folder_;
   std::string marker_;
+  int num_started_ = 0;
   std::vector<std::unique_ptr<Process>> children_;
 };
 
