@@ -43,14 +43,21 @@ void GenerateCall::start() {
 
 void GenerateCall::read() { StartRead(&message_); }
 
-void GenerateCall::write() { sink_.write(message_); }
+void GenerateCall::write() {
+  if (record(message_)) {
+    sink_.write(message_);
+  } else {
+    relay_.end(RelayEnd::malformed);
+    relay_.on_written(true);
+  }
+}
 
 void GenerateCall::OnReadDone(bool ok) {
-  if (ok && !take(message_)) relay_.end(RelayEnd::malformed);
+  if (ok) note_arrival();
   relay_.on_read(ok);
 }
 
-bool GenerateCall::take(const v1::GenerateResponse& message) {
+void GenerateCall::note_arrival() {
   bool ask_again;
   {
     std::lock_guard lock(cancel_mutex_);
@@ -59,6 +66,9 @@ bool GenerateCall::take(const v1::GenerateResponse& message) {
     has_message_ = true;
   }
   if (ask_again) cancel_request(gpr_inf_future(GPR_CLOCK_MONOTONIC), [] {});
+}
+
+bool GenerateCall::record(const v1::GenerateResponse& message) {
   has_usage_ = has_usage_ || message.has_usage();
   for (const v1::Delta& delta : message.deltas()) {
     if (!transcript_.append(delta.index(), delta.token_ids().data(), delta.token_ids_size(),

@@ -59,7 +59,9 @@ class GenerateCall : public std::enable_shared_from_this<GenerateCall>,
   void OnReadDone(bool ok) override;
   void OnDone(const grpc::Status& status) override;
 
-  bool take(const v1::GenerateResponse& message);
+  void note_arrival();
+  /// What is passed on, and only that. False when it cannot be.
+  bool record(const v1::GenerateResponse& message);
   grpc::Status final_status(RelayEnd end) const;
   grpc::Status lost(const std::string& why) const;
 
