@@ -23,17 +23,24 @@ constexpr int kMaxStreamsPerConnection = 1024;
 // which is 100,000 tokens too many.
 constexpr int kStreamWindowBytes = 256 * 1024;
 
-/// Time to the first ping, and for its answer. A test on a machine that stands still for seconds (sanitizers,
-/// many processes on few cores) makes it longer, by the factor that lengthens its own waits.
-int keepalive_ms() {
-  static const int milliseconds = [] {
+/// A test on a machine that stands still for seconds (sanitizers, many processes on few cores) makes the limits
+/// below longer, by the factor that lengthens its own waits.
+int scaled(int milliseconds) {
+  static const double factor = [] {
     const char* text = std::getenv("TRIREME_TEST_TIME_FACTOR");
-    double factor = 1;
-    if (text == nullptr || !absl::SimpleAtod(text, &factor) || !(factor >= 1 && factor <= 100)) factor = 1;
-    return static_cast<int>(2000 * factor);
+    double value = 1;
+    const bool valid = text != nullptr && absl::SimpleAtod(text, &value) && value >= 1 && value <= 100;
+    return valid ? value : 1;
   }();
-  return milliseconds;
+  return static_cast<int>(milliseconds * factor);
 }
+
+/// Time to the first ping, and for its answer.
+int keepalive_ms() { return scaled(2000); }
+
+/// For one attempt to connect, handshake included. Not less: a busy server that takes its time to accept would
+/// meet the same client again and again.
+int connect_ms() { return scaled(5000); }
 
 /// gRPC 1.51 runs reactions on threads of a queue that is counted by the servers and channels using it. Where
 /// the last of them goes in a reaction, say a channel after its server, the queue joins its own thread:
@@ -135,7 +142,7 @@ std::shared_ptr<grpc::Channel> create_channel(const std::string& address) {
   arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kStreamWindowBytes);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 2000);  // also the time one attempt may take
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, connect_ms());  // the time one attempt may take
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 5000);
   // A cluster's addresses are never behind the proxy of http_proxy, and a new channel must not inherit the
   // back-off of an earlier one to the same address.
