@@ -142,8 +142,10 @@ bool ReplicaLease::serve() {
 bool ReplicaLease::tend(Stream& stream) {
   bool was_registered = false;
   Clock::time_point last_report = Clock::now();
+  const Clock::time_point answer_due = last_report + options_.registration_timeout;
   std::unique_lock lock(mutex_);
   while (!stopping_ && !stream.done) {
+    if (!was_registered && !stream.desired_state && Clock::now() >= answer_due) break;
     changed_.wait_for(lock, options_.look_interval, [&] {
       return stopping_ || stream.done || stream.desired_state || (wanted_ > reported_ && !stream.writing);
     });

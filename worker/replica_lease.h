@@ -18,6 +18,7 @@ struct ReplicaLeaseOptions {
   std::chrono::milliseconds look_interval{50};     // how soon a change is reported
   std::chrono::milliseconds first_retry{200};
   std::chrono::milliseconds longest_retry{5000};
+  std::chrono::milliseconds registration_timeout{10000};  // for the coordinator's first answer
 };
 
 /// What a lease asks of its replica and tells it. Called on the lease's thread.
