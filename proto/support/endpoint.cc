@@ -23,8 +23,8 @@ constexpr int kMaxStreamsPerConnection = 1024;
 // which is 100,000 tokens too many.
 constexpr int kStreamWindowBytes = 256 * 1024;
 
-/// A test on a machine that stands still for seconds (sanitizers, many processes on few cores) makes the limits
-/// below longer, by the factor that lengthens its own waits.
+/// A test on a machine that stands still for seconds (sanitizers, many processes on few cores) makes the
+/// limits below longer, by the factor that lengthens its own waits.
 int scaled(int milliseconds) {
   static const double factor = [] {
     const char* text = std::getenv("TRIREME_TEST_TIME_FACTOR");
@@ -38,8 +38,8 @@ int scaled(int milliseconds) {
 /// Time to the first ping, and for its answer.
 int keepalive_ms() { return scaled(2000); }
 
-/// For one attempt to connect, handshake included. Not less: a busy server that takes its time to accept would
-/// meet the same client again and again.
+/// For one attempt to connect, handshake included. Not less: a busy server that takes its time to accept
+/// would meet the same client again and again.
 int connect_ms() { return scaled(5000); }
 
 /// gRPC 1.51 runs reactions on threads of a queue that is counted by the servers and channels using it. Where
