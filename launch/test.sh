@@ -8,7 +8,7 @@ usage() {
 launch/test.sh [--all]
 
 Installs missing Debian packages, builds preset cpu, runs its tests, compiles the CUDA sources where nvcc is found.
-  --all   also: all tests under AddressSanitizer and UndefinedBehaviorSanitizer, the tests labelled tsan under
+  --all   also: the property tests with 10,000 cases each; all tests under AddressSanitizer and UndefinedBehaviorSanitizer, the tests labelled tsan under
           ThreadSanitizer, and each fuzz target for 30 seconds (clang 14)
 The last line is "N passed, N failed, N skipped"; a build that fails counts as one failure. Exit code 0 when none failed.
 END
@@ -109,6 +109,7 @@ install_packages "${sets[@]}"
 build cpu -DTRIREME_TESTS=ON && run_ctest cpu
 compile_cuda
 if $all; then
+  TRIREME_PROPERTY_CASES=10000 run_ctest cpu -R PropertyTest
   run_sanitizers
   run_fuzz_targets
 fi
