@@ -107,13 +107,17 @@ bool is_loopback(const std::string& host) {
   return host.find_first_not_of("0123456789.") == std::string::npos;
 }
 
+absl::Status check_open_address(const Address& address, bool insecure) {
+  if (insecure || is_loopback(address.host)) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("listening on ", address.text(),
+                   " would be open to the network, without encryption or authentication: use a loopback "
+                   "address, or accept that with --insecure"));
+}
+
 absl::Status configure_server(grpc::ServerBuilder& builder, const Address& address, bool insecure,
                               int* bound_port) {
-  if (!insecure && !is_loopback(address.host))
-    return absl::FailedPreconditionError(
-        absl::StrCat("listening on ", address.text(),
-                     " would be open to the network, without encryption or authentication: use a loopback "
-                     "address, or accept that with --insecure"));
+  if (absl::Status status = check_open_address(address, insecure); !status.ok()) return status;
   keep_callback_queue();
   *bound_port = 0;
   builder.AddListeningPort(address.text(), grpc::InsecureServerCredentials(), bound_port);

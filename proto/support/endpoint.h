@@ -22,6 +22,9 @@ struct Address {
 absl::StatusOr<Address> parse_address(const std::string& text);
 bool is_loopback(const std::string& host);
 
+/// FAILED_PRECONDITION for an address others can reach, unless `insecure`.
+absl::Status check_open_address(const Address& address, bool insecure);
+
 /// Adds the listening port: insecure credentials on a loopback address; on any other FAILED_PRECONDITION
 /// unless `insecure`. Switches SO_REUSEPORT off, sets keepalive (2 s + 2 s, pings without calls allowed), a
 /// metadata cap of 16 kB and the default 4 MB message limit. `bound_port` is written by BuildAndStart, 0 when

@@ -29,7 +29,7 @@ const std::vector<Rule>& rules() {
     return a;
   };
   static const std::vector<Rule> kRules = {
-      {"proto/", {"proto/", "engine/base/"}},
+      {"proto/", {"proto/", "engine/base/", "kernels/check.h"}},
       {"kernels/", {"kernels/"}},
       {"coordinator/", {"coordinator/", "proto/", "engine/base/", "engine/plan/"}},
       {"worker/", {"worker/", "proto/", "engine/", "kernels/"}},
@@ -67,6 +67,7 @@ const std::vector<Fence>& fences() {
       {"gRPC", {"grpc", "trireme/v1/"}, {"proto/", "coordinator/", "worker/", "launch/client/"}},
       {"oneDNN", {"oneapi/", "dnnl"}, {"kernels/cpu/", "tests/bench/", "launch/client/bench"}},
       {"Highway", {"hwy/"}, {"kernels/cpu/"}},
+      {"Prometheus", {"prometheus/"}, {"proto/support/metrics_"}},
   };
   return kFences;
 }
