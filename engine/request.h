@@ -1,6 +1,7 @@
 #pragma once
 // What a client asked for, as the engine sees it: token ids and numbers, no text, no RPC.
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -15,6 +16,7 @@ struct SamplingParams {
   float top_p = 1;        // 1: off
   float min_p = 0;        // 0: off
   uint64_t seed = 0;
+  uint32_t sample_index = 0;  // which of the samples of one prompt: their random numbers differ
 };
 
 struct StoppingParams {
@@ -30,6 +32,9 @@ using RequestHandle = uint64_t;
 struct Request {
   RequestHandle handle = 0;
   std::vector<int32_t> prompt;  // at least one id, all inside the vocabulary
+  /// Tokens that another engine has produced for this very request, fewer than max_tokens. The request goes
+  /// on after them as if this engine had: they count as outputs everywhere, and are not given again.
+  std::vector<int32_t> resumed_outputs;
   SamplingParams sampling;
   StoppingParams stopping;
   int32_t priority = 0;     // lower first
@@ -38,9 +43,18 @@ struct Request {
 
 enum class FinishReason : uint8_t { none, length, stop, cancelled, numerical_error };
 
+/// Whether a request ends with its output number `num_outputs` (from 1), which is `token_id`.
+inline FinishReason stop_reason(const StoppingParams& stopping, int32_t num_outputs, int32_t token_id) {
+  const std::vector<int32_t>& stops = stopping.stop_token_ids;
+  if (num_outputs >= stopping.min_tokens && std::find(stops.begin(), stops.end(), token_id) != stops.end())
+    return FinishReason::stop;
+  return num_outputs >= stopping.max_tokens ? FinishReason::length : FinishReason::none;
+}
+
 /// One token of one request.
 struct TokenOutput {
   RequestHandle handle = 0;
+  uint32_t sample_index = 0;
   int32_t token_id = 0;
   float logprob = 0;
   FinishReason finish = FinishReason::none;  // set on the last one

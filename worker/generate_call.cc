@@ -55,21 +55,30 @@ void GenerateCall::prepare() {
   // Without the lock: it may take long, and nothing else touches `admitted_` before the end of begin() or
   // after it.
   Request request;
-  const grpc::Status status = build_request(admitted_, environment_.model, request);
+  grpc::Status status = build_request(admitted_, environment_.model, request);
+  std::optional<ResponseBuilder> builder;
+  if (status.ok()) status = make_builder(request, builder);
   std::lock_guard lock(mutex_);
   if (released_) return;
   if (!status.ok()) return fail(status);
+  builder_ = std::move(builder);
+  admitted_ = {};
   submit(std::move(request));
 }
 
-void GenerateCall::submit(Request request) {
+grpc::Status GenerateCall::make_builder(const Request& request, std::optional<ResponseBuilder>& builder) {
   v1::PromptInfo prompt;
   prompt.set_request_id(request_id_);
   prompt.set_model(environment_.model.name);
   prompt.mutable_token_ids()->Assign(request.prompt.begin(), request.prompt.end());
   prompt.set_seed(request.sampling.seed);
-  builder_.emplace(environment_.model.tokenizer, response_options(admitted_), std::move(prompt));
-  admitted_ = {};
+  builder.emplace(environment_.model.tokenizer, response_options(admitted_), std::move(prompt));
+  const auto violation = builder->resume(admitted_.fields.resume, request.stopping);
+  return violation ? rpc::invalid_field(violation->field, violation->description) : grpc::Status::OK;
+}
+
+void GenerateCall::submit(Request request) {
+  if (builder_->finished()) return flush();  // another replica has produced everything
   if (cancelled_) {
     TokenOutput end;
     end.finish = FinishReason::cancelled;

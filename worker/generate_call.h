@@ -68,6 +68,7 @@ class GenerateCall : public RequestSink,
 
  private:
   void prepare();
+  grpc::Status make_builder(const Request& request, std::optional<ResponseBuilder>& builder);
   void submit(Request request);
   void fail(grpc::Status error);
   void end_engine_side();

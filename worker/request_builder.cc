@@ -35,7 +35,6 @@ grpc::Status check_supported(const RequestFields& fields) {
     return unsupported("sampling.frequency_penalty", "only 0 (off) is");
   }
   if (!fields.logit_bias.empty()) return unsupported("sampling.logit_bias", "leave it empty");
-  if (fields.num_resume_states != 0) return unsupported("resume", "leave it empty");
   return grpc::Status::OK;
 }
 
@@ -130,6 +129,9 @@ grpc::Status build_request(AdmittedRequest& admitted, const ServedModel& model, 
   request.stopping = resolve_stopping(admitted, model);
   request.priority = admitted.priority;
   request.prompt = fields.token_ids;
+  for (const ResumeFields& state : fields.resume) {
+    if (state.index == 0) request.resumed_outputs = state.token_ids;
+  }
   return grpc::Status::OK;
 }
 

@@ -2,72 +2,48 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "kernels/check.h"
+
 namespace trireme::worker {
 
-namespace {
-
-v1::FinishReason to_proto(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::length:
-      return v1::FINISH_REASON_LENGTH;
-    case FinishReason::stop:
-      return v1::FINISH_REASON_STOP;
-    case FinishReason::cancelled:
-      return v1::FINISH_REASON_CANCELLED;
-    case FinishReason::none:
-    case FinishReason::numerical_error:
-      break;
-  }
-  return v1::FINISH_REASON_UNSPECIFIED;
+ResponseBuilder::ResponseBuilder(const Tokenizer* tokenizer, const ResponseOptions& options,
+                                 v1::PromptInfo prompt, int32_t num_samples)
+    : prompt_(std::move(prompt)),
+      num_prompt_tokens_(prompt_.token_ids_size()),
+      num_unfinished_(static_cast<size_t>(num_samples)) {
+  samples_.reserve(num_unfinished_);
+  for (int32_t i = 0; i < num_samples; ++i) samples_.emplace_back(tokenizer, options, i);
 }
 
-}  // namespace
-
-ResponseBuilder::ResponseBuilder(const Tokenizer* tokenizer, ResponseOptions options, v1::PromptInfo prompt)
-    : options_(std::move(options)),
-      prompt_(std::move(prompt)),
-      num_prompt_tokens_(prompt_.token_ids_size()),
-      stop_matcher_(options_.stop) {
-  if (tokenizer != nullptr) decoder_.emplace(*tokenizer, !options_.include_special_tokens);
+std::optional<FieldViolation> ResponseBuilder::resume(const std::vector<ResumeFields>& states,
+                                                      const StoppingParams& stopping) {
+  for (size_t i = 0; i < states.size(); ++i) {
+    SampleStream& sample = samples_[static_cast<size_t>(states[i].index)];
+    if (!sample.resume(states[i].token_ids, stopping, states[i].finished)) {
+      return FieldViolation{
+          absl::StrCat("resume[", i, "].token_ids[", sample.num_tokens(), "]"),
+          absl::StrCat("comes after the end of the sample: its token ", sample.num_tokens() - 1,
+                       " is a stop token, completes a stop string, or is the last of ", stopping.max_tokens)};
+    }
+    if (sample.finished()) --num_unfinished_;
+  }
+  started_ = finished();
+  return std::nullopt;
 }
 
 void ResponseBuilder::append(const TokenOutput& output) {
-  if (finished_ || !error_.ok()) return;
+  if (!error_.ok()) return;
+  CHECK_LT(output.sample_index, samples_.size());
+  SampleStream& sample = samples_[output.sample_index];
+  if (sample.finished()) return;
   if (output.finish == FinishReason::numerical_error) {
     error_ = absl::InternalError("numerical error: the model's logits are not numbers");
     return;
   }
-  if (!started_) {
-    started_ = true;
-    num_cached_tokens_ = output.num_cached_tokens;
-  }
-  if (output.has_token) {
-    ++num_tokens_;
-    delta_.add_token_ids(output.token_id);
-    if (options_.logprobs) {
-      v1::TokenLogprob* chosen = delta_.add_logprobs()->mutable_chosen();
-      chosen->set_token_id(output.token_id);
-      chosen->set_logprob(output.logprob);
-    }
-    if (decoder_) append_text(decoder_->append(output.token_id));
-  }
-  if (stop_matcher_.matched()) {
-    finish(FinishReason::stop);
-  } else if (output.finish != FinishReason::none) {
-    if (decoder_) append_text(decoder_->finish());
-    finish(stop_matcher_.matched() ? FinishReason::stop : output.finish);
-  }
-}
-
-void ResponseBuilder::append_text(std::string_view piece) {
-  if (piece.empty()) return;
-  delta_.mutable_text()->append(stop_matcher_.append(piece, num_tokens_ >= options_.min_tokens));
-}
-
-void ResponseBuilder::finish(FinishReason reason) {
-  delta_.mutable_text()->append(stop_matcher_.finish());
-  delta_.set_finish_reason(to_proto(reason));
-  finished_ = true;
+  if (!std::exchange(started_, true)) num_cached_tokens_ = output.num_cached_tokens;
+  sample.append(output);
+  if (sample.finished()) --num_unfinished_;
 }
 
 bool ResponseBuilder::next(v1::GenerateResponse& message) {
@@ -78,24 +54,29 @@ bool ResponseBuilder::next(v1::GenerateResponse& message) {
     message.mutable_prompt()->set_num_cached_tokens(num_cached_tokens_);
     return true;
   }
-  if (finished_) {
-    complete_ = true;
-    v1::Usage* usage = message.mutable_usage();
-    usage->set_prompt_tokens(num_prompt_tokens_);
-    usage->set_completion_tokens(num_tokens_);
-    usage->set_cached_tokens(num_cached_tokens_);
-  } else if (delta_.token_ids().empty()) {
-    return false;
+  complete_ = finished();
+  bool any = complete_;
+  for (SampleStream& sample : samples_) {
+    if (!sample.has_delta()) continue;
+    any = true;
+    *message.add_deltas() = sample.take_delta();
   }
-  *message.add_deltas() = std::exchange(delta_, {});
-  return true;
+  if (complete_) fill_usage(*message.mutable_usage());
+  return any;
+}
+
+void ResponseBuilder::fill_usage(v1::Usage& usage) const {
+  int32_t num_tokens = 0;
+  for (const SampleStream& sample : samples_) num_tokens += sample.num_tokens();
+  usage.set_prompt_tokens(num_prompt_tokens_);
+  usage.set_completion_tokens(num_tokens);
+  usage.set_cached_tokens(num_cached_tokens_);
 }
 
 size_t ResponseBuilder::pending_bytes() const {
-  // An id and, where asked for, a logprob with its id take about this much on the wire.
-  constexpr size_t kIdBytes = 4, kLogprobBytes = 16;
-  return delta_.text().size() + static_cast<size_t>(delta_.token_ids_size()) * kIdBytes +
-         static_cast<size_t>(delta_.logprobs_size()) * kLogprobBytes;
+  size_t bytes = 0;
+  for (const SampleStream& sample : samples_) bytes += sample.pending_bytes();
+  return bytes;
 }
 
 }  // namespace trireme::worker

@@ -1,5 +1,6 @@
 #include "engine/base/request_limits.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
@@ -140,10 +141,41 @@ Violation check_output(const RequestFields& request, const RequestLimits& limits
   if (auto bad = check_int("output.logprobs", request.logprobs, 0, limits.max_logprobs)) return bad;
   if (auto bad = check_int("output.prompt_logprobs", request.prompt_logprobs, 0, limits.max_logprobs))
     return bad;
-  const size_t samples = static_cast<size_t>(request.n.value_or(1));
-  if (request.num_resume_states > samples)
-    return violation("resume", absl::StrCat("has ", request.num_resume_states, " states for ", samples,
+  return std::nullopt;
+}
+
+Violation check_resumed_tokens(const RequestFields& request, const RequestLimits& limits, size_t i) {
+  const std::string field = absl::StrCat("resume[", i, "].token_ids");
+  const std::vector<int32_t>& ids = request.resume[i].token_ids;
+  int64_t most = limits.max_prompt_bytes;
+  if (limits.max_context_len > 0)
+    most = std::min<int64_t>(most, limits.max_context_len - known_prompt_tokens(request));
+  if (request.max_tokens) most = std::min<int64_t>(most, *request.max_tokens);
+  if (static_cast<int64_t>(ids.size()) > most)
+    return violation(field, absl::StrCat("has ", ids.size(), " tokens; a sample has at most ", most));
+  for (size_t j = 0; j < ids.size(); ++j) {
+    if (auto bad = check_token_id(absl::StrCat(field, "[", j, "]"), ids[j], limits)) return bad;
+  }
+  return std::nullopt;
+}
+
+Violation check_resume(const RequestFields& request, const RequestLimits& limits) {
+  const int32_t samples = request.n.value_or(1);
+  if (request.resume.size() > static_cast<size_t>(samples))
+    return violation("resume", absl::StrCat("has ", request.resume.size(), " states for ", samples,
                                             " samples; wanted at most one each"));
+  for (size_t i = 0; i < request.resume.size(); ++i) {
+    const std::string field = absl::StrCat("resume[", i, "].index");
+    const int32_t index = request.resume[i].index;
+    if (index < 0 || index >= samples)
+      return violation(field, absl::StrCat("is ", index, "; wanted 0 to ", samples - 1));
+    for (size_t j = 0; j < i; ++j) {
+      if (request.resume[j].index == index)
+        return violation(field,
+                         absl::StrCat("is ", index, ", as in resume[", j, "]; wanted one state a sample"));
+    }
+    if (auto bad = check_resumed_tokens(request, limits, i)) return bad;
+  }
   return std::nullopt;
 }
 
@@ -155,7 +187,8 @@ std::optional<FieldViolation> validate(const RequestFields& request, const Reque
   if (auto bad = check_sampling(request, limits)) return bad;
   if (auto bad = check_lengths(request, limits)) return bad;
   if (auto bad = check_stops(request, limits)) return bad;
-  return check_output(request, limits);
+  if (auto bad = check_output(request, limits)) return bad;
+  return check_resume(request, limits);
 }
 
 }  // namespace trireme

@@ -9,6 +9,13 @@
 
 namespace trireme {
 
+/// What another replica has produced for one sample.
+struct ResumeFields {
+  int32_t index = 0;
+  std::vector<int32_t> token_ids;
+  bool finished = false;
+};
+
 /// A request as it arrived, before defaults: what both services fill from their message. A worker that has
 /// tokenized `text` sets `token_ids` too and validates again: then lengths are exact, and named as the
 /// text's.
@@ -22,7 +29,7 @@ struct RequestFields {
   std::vector<std::string> stop;
   std::vector<int32_t> stop_token_ids;
   std::vector<std::pair<int32_t, float>> logit_bias;
-  size_t num_resume_states = 0;
+  std::vector<ResumeFields> resume;
 };
 
 /// Limits of requests; vocab_size and max_context_len are 0 where they are not known yet (a coordinator

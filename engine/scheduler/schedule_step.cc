@@ -77,8 +77,9 @@ void Scheduler::Impl::admit(StepPlan& plan) {
     sequence.num_computed = *num_cached;
     sequence.num_published = *num_cached / config.block_size;
     if (sequence.num_cached_tokens < 0) {
-      sequence.num_cached_tokens = *num_cached;
-      stats.cached_prompt_tokens += *num_cached;
+      // With resumed outputs, some of those may be cached too.
+      sequence.num_cached_tokens = std::min(*num_cached, sequence.num_prompt_tokens);
+      stats.cached_prompt_tokens += sequence.num_cached_tokens;
     }
     start_running(sequence);
     append_row(plan, sequence, std::min(budget, sequence.length() - sequence.num_computed));

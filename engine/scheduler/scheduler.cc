@@ -34,14 +34,25 @@ Scheduler::Impl::Impl(const SchedulerConfig& config_in) : config(config_in), blo
   running.reserve(config.max_num_seqs);
 }
 
+absl::Status Scheduler::Impl::check_ids(const char* what, const std::vector<int32_t>& ids) const {
+  for (int32_t id : ids) {
+    if (id < 0 || id >= config.vocab_size)
+      return refuse(what, id, absl::StrCat("in [0, ", config.vocab_size, ")"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Scheduler::Impl::check_request(const Request& request) const {
   if (request.prompt.empty()) return refuse("prompt tokens", 0, "at least 1");
-  for (int32_t id : request.prompt) {
-    if (id < 0 || id >= config.vocab_size)
-      return refuse("prompt token id", id, absl::StrCat("in [0, ", config.vocab_size, ")"));
-  }
+  if (absl::Status status = check_ids("prompt token id", request.prompt); !status.ok()) return status;
+  if (absl::Status status = check_ids("resumed output id", request.resumed_outputs); !status.ok())
+    return status;
   const StoppingParams& stopping = request.stopping;
   if (stopping.max_tokens < 1) return refuse("max_tokens", stopping.max_tokens, "at least 1");
+  const int64_t num_resumed = static_cast<int64_t>(request.resumed_outputs.size());
+  if (num_resumed >= stopping.max_tokens)
+    return refuse("resumed outputs", num_resumed,
+                  absl::StrCat("fewer than the max_tokens of ", stopping.max_tokens));
   const int64_t num_tokens = static_cast<int64_t>(request.prompt.size()) + stopping.max_tokens;
   if (num_tokens > config.max_context_len) {
     return absl::InvalidArgumentError(
@@ -70,6 +81,9 @@ void Scheduler::Impl::add(Request request) {
   sequence->tokens = std::move(request.prompt);
   // Taken now, so that no step allocates.
   sequence->tokens.reserve(sequence->tokens.size() + sequence->stopping.max_tokens);
+  // Waiting with outputs, the sequence is like one that was preempted.
+  sequence->tokens.insert(sequence->tokens.end(), request.resumed_outputs.begin(),
+                          request.resumed_outputs.end());
   sequence->blocks.reserve(blocks.blocks_for(sequence->num_prompt_tokens + sequence->stopping.max_tokens));
   stats.prompt_tokens += sequence->num_prompt_tokens;
   waiting.emplace(sequence->order, sequence.get());
@@ -100,6 +114,7 @@ void Scheduler::Impl::finish(const StepPlan& plan, const int32_t* token_ids, con
   spare.push_back(std::move(step));
 }
 
+// Admission saw to it that max_tokens ends a request before the context does.
 TokenOutput Scheduler::Impl::accept(Sequence& sequence, int32_t token_id, float logprob) {
   --sequence.num_pending;
   TokenOutput output = output_of(sequence);
@@ -115,27 +130,17 @@ TokenOutput Scheduler::Impl::accept(Sequence& sequence, int32_t token_id, float 
   sequence.tokens.push_back(token_id);
   output.token_id = token_id;
   output.logprob = logprob;
-  output.finish = stop_reason(sequence);
+  output.finish = stop_reason(sequence.stopping, sequence.num_known() - sequence.num_prompt_tokens, token_id);
   ++stats.output_tokens;
   if (sequence.running()) publish(sequence, /*replace=*/true);
   if (output.finish != FinishReason::none) end(sequence);
   return output;
 }
 
-// Admission saw to it that max_tokens ends a request before the context does.
-FinishReason Scheduler::Impl::stop_reason(const Sequence& sequence) const {
-  const StoppingParams& stopping = sequence.stopping;
-  const int32_t num_outputs = sequence.num_known() - sequence.num_prompt_tokens;
-  const auto& stops = stopping.stop_token_ids;
-  if (num_outputs >= stopping.min_tokens &&
-      std::find(stops.begin(), stops.end(), sequence.tokens.back()) != stops.end())
-    return FinishReason::stop;
-  return num_outputs >= stopping.max_tokens ? FinishReason::length : FinishReason::none;
-}
-
 TokenOutput Scheduler::Impl::output_of(Sequence& sequence) {
   TokenOutput output;
   output.handle = sequence.handle;
+  output.sample_index = sequence.sampling.sample_index;
   if (!std::exchange(sequence.reported, true))
     output.num_cached_tokens = std::max(sequence.num_cached_tokens, 0);
   return output;

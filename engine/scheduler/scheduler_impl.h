@@ -23,13 +23,13 @@ struct Scheduler::Impl {
   explicit Impl(const SchedulerConfig& config);
 
   // ---- scheduler.cc ----
+  absl::Status check_ids(const char* what, const std::vector<int32_t>& ids) const;
   absl::Status check_request(const Request& request) const;
   void add(Request request);
   Sequence* find(RequestHandle handle);
   void finish(const StepPlan& plan, const int32_t* token_ids, const float* logprobs,
               std::vector<TokenOutput>& outputs);
   TokenOutput accept(Sequence& sequence, int32_t token_id, float logprob);
-  FinishReason stop_reason(const Sequence& sequence) const;
   TokenOutput output_of(Sequence& sequence);
   void end(Sequence& sequence);
   absl::Status check_integrity() const;

@@ -24,6 +24,7 @@ inline SamplingRow sampling_row(const SamplingParams& params, int32_t output_ind
   row.top_p = params.top_p;
   row.min_p = params.min_p;
   row.seed = params.seed;
+  row.sample_index = params.sample_index;
   row.output_index = static_cast<uint32_t>(output_index);
   return row;
 }

@@ -27,6 +27,14 @@ void take_output(const v1::OutputParams& output, RequestFields& fields) {
   if (output.has_prompt_logprobs()) fields.prompt_logprobs = output.prompt_logprobs();
 }
 
+void take_resume(const v1::GenerateRequest& request, RequestFields& fields) {
+  fields.resume.reserve(static_cast<size_t>(request.resume_size()));
+  for (const v1::ResumeState& state : request.resume()) {
+    fields.resume.push_back(
+        {state.index(), {state.token_ids().begin(), state.token_ids().end()}, state.finished()});
+  }
+}
+
 }  // namespace
 
 RequestFields request_fields(const v1::GenerateRequest& request) {
@@ -38,7 +46,7 @@ RequestFields request_fields(const v1::GenerateRequest& request) {
   take_sampling(request.sampling(), fields);
   take_stopping(request.stopping(), fields);
   take_output(request.output(), fields);
-  fields.num_resume_states = static_cast<size_t>(request.resume_size());
+  take_resume(request, fields);
   return fields;
 }
 

@@ -19,7 +19,7 @@ TEST(RequestFieldsTest, TakesEverySetField) {
                frequency_penalty: 2 logit_bias { key: 7 value: -4 } }
     stopping { max_tokens: 9 min_tokens: 2 stop: "a" stop: "b" stop_token_ids: [4, 5] }
     output { n: 2 logprobs: 0 prompt_logprobs: 1 }
-    resume { index: 0 } resume { index: 1 })"));
+    resume { index: 1 token_ids: [8, 9] finished: true } resume { index: 0 })"));
   EXPECT_EQ(fields.request_id, "r1");
   EXPECT_FALSE(fields.has_text);
   EXPECT_EQ(fields.token_ids, (std::vector<int32_t>{1, 2}));
@@ -38,7 +38,11 @@ TEST(RequestFieldsTest, TakesEverySetField) {
   EXPECT_EQ(fields.n, 2);
   EXPECT_EQ(fields.logprobs, 0);
   EXPECT_EQ(fields.prompt_logprobs, 1);
-  EXPECT_EQ(fields.num_resume_states, 2u);
+  ASSERT_EQ(fields.resume.size(), 2u);
+  EXPECT_EQ(fields.resume[0].index, 1);
+  EXPECT_EQ(fields.resume[0].token_ids, (std::vector<int32_t>{8, 9}));
+  EXPECT_TRUE(fields.resume[0].finished);
+  EXPECT_FALSE(fields.resume[1].finished);
 }
 
 TEST(RequestFieldsTest, UnsetStaysUnset) {

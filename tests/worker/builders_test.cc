@@ -135,9 +135,6 @@ TEST_F(RequestBuilderTest, UnsupportedFieldsAreNamedAndTheirOffValuesTaken) {
   (*message.mutable_sampling()->mutable_logit_bias())[3] = 1;
   EXPECT_EQ(unsupported_field(), "sampling.logit_bias");
   message.mutable_sampling()->clear_logit_bias();
-  message.add_resume();
-  EXPECT_EQ(unsupported_field(), "resume");
-  message.clear_resume();
   EXPECT_TRUE(build().ok());
 }
 
@@ -301,6 +298,108 @@ TEST_F(ResponseBuilderTest, NumbersThatAreNoneAreAnError) {
   end.finish = FinishReason::numerical_error;
   builder.append(end);
   EXPECT_TRUE(absl::IsInternal(builder.error()));
+}
+
+TEST_F(ResponseBuilderTest, ResumedAnywhereTheTextIsThatOfAnUnbrokenRun) {
+  struct Case {
+    std::string said;  // by the model
+    std::vector<std::string> stop;
+    int32_t min_tokens;
+  };
+  const std::vector<Case> cases = {
+      {"plain text", {}, 0},
+      {"caf\xC3\xA9 \xF0\x9F\x98\x80!", {}, 0},  // characters of several tokens
+      {"broken \xC3", {}, 0},                    // and one that never comes to its end
+      {"one EN ENDmore", {"END"}, 0},            // half matches, then a whole one
+      {"aab aab aab", {"aab"}, 5},               // the first does not count
+      {"\xE2\x82\xAC\xE2\x82\xAC!", {"\xAC\xE2"}, 0},
+  };
+  for (const Case& c : cases) {
+    ResponseOptions options;
+    options.stop = c.stop;
+    options.min_tokens = c.min_tokens;
+    StoppingParams stopping;
+    stopping.max_tokens = static_cast<int32_t>(c.said.size());
+    stopping.min_tokens = c.min_tokens;
+    ResponseBuilder unbroken = make(options);
+    append(unbroken, c.said, FinishReason::length);
+    const v1::Delta whole = rest(unbroken);
+    const auto num_tokens = static_cast<size_t>(whole.token_ids_size());
+    for (size_t cut = 0; cut < num_tokens; ++cut) {
+      ResponseBuilder first = make(options);
+      append(first, c.said.substr(0, cut));
+      const v1::Delta passed_on = rest(first);
+      ResponseBuilder second = make(options);
+      const std::vector<int32_t> ids(passed_on.token_ids().begin(), passed_on.token_ids().end());
+      ASSERT_FALSE(second.resume({{0, ids, false}}, stopping));
+      append(second, c.said.substr(cut), FinishReason::length);
+      const v1::Delta continued = rest(second);
+      EXPECT_EQ(passed_on.text() + continued.text(), whole.text()) << c.said << ", cut at " << cut;
+      EXPECT_EQ(ids.size() + static_cast<size_t>(continued.token_ids_size()), num_tokens);
+      EXPECT_EQ(continued.finish_reason(), whole.finish_reason());
+    }
+  }
+}
+
+TEST_F(ResponseBuilderTest, ResumedAtItsEndItFinishesAtOnceWithThatReason) {
+  StoppingParams stopping;
+  stopping.max_tokens = 4;
+  stopping.stop_token_ids = {kEndToken};
+  ResponseOptions options;
+  options.stop = {"!"};
+  struct Case {
+    std::vector<int32_t> ids;
+    v1::FinishReason reason;
+    std::string released;
+  };
+  for (const Case& c : std::vector<Case>{{{'a', kEndToken}, v1::FINISH_REASON_STOP, ""},
+                                         {{'a', 'b', '!'}, v1::FINISH_REASON_STOP, ""},
+                                         {{'a', 'b', 'c', 0xC3}, v1::FINISH_REASON_LENGTH, "\uFFFD"}}) {
+    ResponseBuilder builder = make(options);
+    ASSERT_FALSE(builder.resume({{0, c.ids, false}}, stopping));
+    ASSERT_TRUE(builder.finished());
+    v1::GenerateResponse message;
+    ASSERT_TRUE(builder.next(message));
+    EXPECT_EQ(message.prompt().request_id(), "id");
+    message.Clear();
+    ASSERT_TRUE(builder.next(message));
+    ASSERT_EQ(message.deltas_size(), 1);
+    EXPECT_EQ(message.deltas(0).token_ids_size(), 0);
+    EXPECT_EQ(message.deltas(0).text(), c.released);
+    EXPECT_EQ(message.deltas(0).finish_reason(), c.reason);
+    EXPECT_EQ(message.usage().completion_tokens(), static_cast<int32_t>(c.ids.size()));
+    EXPECT_TRUE(builder.complete());
+  }
+}
+
+TEST_F(ResponseBuilderTest, OfAFinishedSampleNothingIsGivenAgain) {
+  ResponseBuilder builder = make();
+  ASSERT_FALSE(builder.resume({{0, {'a', 0xC3}, true}}, {}));
+  v1::GenerateResponse message;
+  ASSERT_TRUE(builder.next(message));
+  message.Clear();
+  ASSERT_TRUE(builder.next(message));
+  EXPECT_EQ(message.deltas_size(), 0);
+  EXPECT_EQ(message.usage().completion_tokens(), 2);
+  EXPECT_TRUE(builder.complete());
+}
+
+TEST_F(ResponseBuilderTest, ResumedTokensBehindTheEndAreNamed) {
+  StoppingParams stopping;
+  stopping.max_tokens = 4;
+  stopping.stop_token_ids = {kEndToken};
+  ResponseOptions options;
+  options.stop = {"!"};
+  const auto named = [&](const std::vector<int32_t>& ids, bool finished) {
+    ResponseBuilder builder = make(options);
+    const auto violation = builder.resume({{0, ids, finished}}, stopping);
+    return violation ? violation->field : "none";
+  };
+  EXPECT_EQ(named({'a', 'b', 'c', 'd'}, true), "none");
+  EXPECT_EQ(named({'a', kEndToken, 'b'}, false), "resume[0].token_ids[2]");
+  EXPECT_EQ(named({'a', kEndToken, 'b'}, true), "resume[0].token_ids[2]");
+  EXPECT_EQ(named({'!', 'b'}, false), "resume[0].token_ids[1]");
+  EXPECT_EQ(named({'a', 'b', 'c', 'd', 'e'}, false), "resume[0].token_ids[4]");
 }
 
 TEST_F(ResponseBuilderTest, PendingBytesFallToZeroWhenTaken) {

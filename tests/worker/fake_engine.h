@@ -77,7 +77,8 @@ class FakeEngine : public StepEngine {
     counts_.submitted.push_back(request.handle);
     changed_.notify_all();
     const RequestHandle handle = request.handle;
-    live_.emplace(handle, Live{std::move(request), 0});
+    const auto produced = static_cast<int32_t>(request.resumed_outputs.size());
+    live_.emplace(handle, Live{std::move(request), produced});
     return absl::OkStatus();
   }
 
@@ -151,6 +152,7 @@ class FakeEngine : public StepEngine {
     const Request& request = live.request;
     TokenOutput output;
     output.handle = handle;
+    output.sample_index = request.sampling.sample_index;
     output.num_cached_tokens = script_.cached_tokens;
     output.finish = script_.finish(request, live.produced);
     output.has_token = output.finish == FinishReason::none;

@@ -117,6 +117,65 @@ TEST_F(GenerateServiceTest, StopStringEndsTheEngineSideToo) {
   EXPECT_TRUE(engine->wait_for([](const auto& counts) { return counts.cancelled.size() == 1; }));
 }
 
+TEST_F(GenerateServiceTest, ResumedAtEveryTokenTheStreamIsThatOfAnUnbrokenOne) {
+  start(saying("hello ENworld caf\xC3\xA9 END"));
+  v1::GenerateRequest asked = request("abc");
+  asked.mutable_stopping()->add_stop("END");
+  const Stream whole = generate(asked);
+  ASSERT_TRUE(whole.status.ok()) << whole.status.error_message();
+  // What a relay has passed on when it has read so many tokens.
+  engine->hold();
+  for (size_t cut = 0; cut < whole.token_ids.size(); ++cut) {
+    std::string passed_on;
+    size_t num_tokens = 0;
+    {
+      auto call_context = context();
+      auto reader = stub->Generate(call_context.get(), asked);
+      for (v1::GenerateResponse message; num_tokens < cut; message.Clear()) {
+        engine->permit(1);
+        ASSERT_TRUE(reader->Read(&message));
+        for (const v1::Delta& delta : message.deltas()) {
+          passed_on += delta.text();
+          num_tokens += static_cast<size_t>(delta.token_ids_size());
+        }
+      }
+      call_context->TryCancel();
+    }
+    engine->let_go();
+    v1::GenerateRequest again = asked;
+    again.mutable_resume()->Clear();
+    again.add_resume()->mutable_token_ids()->Add(whole.token_ids.begin(),
+                                                 whole.token_ids.begin() + num_tokens);
+    const Stream second = generate(again);
+    ASSERT_TRUE(second.status.ok()) << second.status.error_message();
+    EXPECT_TRUE(second.messages.front().has_prompt());
+    EXPECT_EQ(passed_on + second.text, whole.text) << "resumed after " << num_tokens;
+    EXPECT_EQ(num_tokens + second.token_ids.size(), whole.token_ids.size());
+    EXPECT_EQ(second.finish_reason, whole.finish_reason);
+    EXPECT_EQ(second.messages.back().usage().completion_tokens(),
+              whole.messages.back().usage().completion_tokens());
+    engine->hold();
+  }
+  engine->let_go();
+}
+
+TEST_F(GenerateServiceTest, ResumedBehindTheEndIsRefused) {
+  start(saying("x"));
+  v1::GenerateRequest asked = request("abc");
+  v1::ResumeState* state = asked.add_resume();
+  for (const int32_t id : {int{'a'}, kEndToken, int{'b'}}) state->add_token_ids(id);
+  const auto bad = rpc::bad_request(generate(asked).status);
+  ASSERT_TRUE(bad);
+  EXPECT_EQ(bad->field_violations(0).field(), "resume[0].token_ids[2]");
+  state->mutable_token_ids()->Truncate(2);
+  const Stream stream = generate(asked);
+  EXPECT_TRUE(stream.status.ok()) << stream.status.error_message();
+  EXPECT_EQ(stream.finish_reason, v1::FINISH_REASON_STOP);
+  EXPECT_TRUE(stream.token_ids.empty());
+  EXPECT_EQ(stream.messages.back().usage().completion_tokens(), 2);
+  EXPECT_TRUE(engine->counts().submitted.empty());
+}
+
 TEST_F(GenerateServiceTest, CancelEndsTheStreamInGoodOrder) {
   start(saying(std::string(100000, 'x')));
   engine->hold();

@@ -136,7 +136,7 @@ TEST(RequestLimitsTest, TakesEveryFieldAtOnce) {
   request.stop = {"\n\n", "END"};
   request.stop_token_ids = {7};
   request.logit_bias = {{7, -100.0f}};
-  request.num_resume_states = 2;
+  request.resume = {{0, {1, 2}, false}, {1, {}, true}};
   EXPECT_EQ(violated(request), "");
 }
 
@@ -246,12 +246,49 @@ TEST(RequestLimitsTest, ListsAreBounded) {
   EXPECT_EQ(violated(request), "sampling.logit_bias");
 
   request = good();
-  request.num_resume_states = 1;
+  request.resume = {{0, {}, false}};
   EXPECT_EQ(violated(request), "");
-  request.num_resume_states = 2;
+  request.resume.push_back({1, {}, false});
   EXPECT_EQ(violated(request), "resume");
   request.n = 2;
   EXPECT_EQ(violated(request), "");
+}
+
+TEST(RequestLimitsTest, ResumeStatesAreOnePerSampleAndOfTheVocabulary) {
+  RequestFields request = good();
+  request.n = 3;
+  request.resume = {{2, {1, 2}, true}, {0, {kVocab - 1}, false}};
+  EXPECT_EQ(violated(request), "");
+  request.resume[1].token_ids = {0, 1, 2, kVocab};
+  EXPECT_EQ(violated(request), "resume[1].token_ids[3]");
+  request.resume[1].token_ids = {-1};
+  EXPECT_EQ(violated(request), "resume[1].token_ids[0]");
+  request.resume[1].token_ids = {};
+  for (const int32_t wrong : {-1, 2, 3}) {
+    request.resume[1].index = wrong;
+    EXPECT_EQ(violated(request), "resume[1].index") << wrong;
+  }
+}
+
+TEST(RequestLimitsTest, ResumedTokensFitMaxTokensAndContext) {
+  RequestFields request = good();
+  request.resume = {{0, std::vector<int32_t>(kContext - 4, 1), false}};
+  EXPECT_EQ(violated(request), "");
+  request.resume[0].token_ids.push_back(1);
+  EXPECT_EQ(violated(request), "resume[0].token_ids");
+  request.max_tokens = 3;
+  request.resume[0].token_ids.resize(3);
+  EXPECT_EQ(violated(request), "");
+  request.resume[0].token_ids.resize(4);
+  EXPECT_EQ(violated(request), "resume[0].token_ids");
+  RequestLimits unknown = limits();
+  unknown.max_context_len = 0;
+  unknown.max_prompt_bytes = 10;
+  request.max_tokens.reset();
+  request.resume[0].token_ids.resize(10);
+  EXPECT_EQ(violated(request, unknown), "");
+  request.resume[0].token_ids.resize(11);
+  EXPECT_EQ(violated(request, unknown), "resume[0].token_ids");
 }
 
 TEST(RequestLimitsTest, LogitBiasIsFiniteAndOfTheVocabulary) {

@@ -94,6 +94,26 @@ TEST_P(InvarianceTest, CachedPrefixesAndPreemptionDoNotChangeTheBits) {
   EXPECT_TRUE(world().rank() != 0 || stats.preemptions > 0);
 }
 
+TEST_P(InvarianceTest, ResumedAtEveryCutTheBitsAreTheSame) {
+  const auto unbroken = generate(config(), mixed_requests(reference_));
+  std::vector<Request> requests;
+  std::map<RequestHandle, std::vector<TokenOutput>> expected;
+  for (const Request& request : mixed_requests(reference_)) {
+    const int32_t num_cuts = request.stopping.max_tokens;
+    for (int32_t cut = 0; cut < num_cuts; ++cut) {
+      Request resumed = request;
+      resumed.handle = 100 * request.handle + static_cast<RequestHandle>(cut);
+      if (world().rank() == 0) {
+        const std::vector<TokenOutput>& whole = unbroken.at(request.handle);
+        for (int32_t i = 0; i < cut; ++i) resumed.resumed_outputs.push_back(whole[i].token_id);
+        expected[resumed.handle].assign(whole.begin() + cut, whole.end());
+      }
+      requests.push_back(std::move(resumed));
+    }
+  }
+  expect_same_bits(generate(config(), requests), expected);
+}
+
 INSTANTIATE_TEST_SUITE_P(All, InvarianceTest,
                          ::testing::Combine(::testing::Values("llama3_rope", "mistral_window", "qwen3"),
                                             ::testing::Values("f32", "bf16")),

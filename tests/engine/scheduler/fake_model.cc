@@ -13,9 +13,10 @@ uint64_t mix(uint64_t a, uint64_t b) {
   return x ^ (x >> 32);
 }
 
-int32_t sample(const FakeModelConfig& model, uint64_t history, uint64_t seed, uint32_t output_index) {
+int32_t sample(const FakeModelConfig& model, uint64_t history, uint64_t seed, uint32_t sample_index,
+               uint32_t output_index) {
   if (model.nan_every != 0 && mix(history, 1) % model.nan_every == 0) return -1;
-  return static_cast<int32_t>(mix(history, mix(seed, output_index)) % model.vocab_size);
+  return static_cast<int32_t>(mix(history, mix(mix(seed, sample_index), output_index)) % model.vocab_size);
 }
 
 }  // namespace
@@ -26,8 +27,8 @@ ReferenceRun run_alone(const FakeModelConfig& model, const Request& request) {
   ReferenceRun run;
   const std::vector<int32_t>& stops = request.stopping.stop_token_ids;
   while (run.finish == FinishReason::none) {
-    const int32_t id =
-        sample(model, history, request.sampling.seed, static_cast<uint32_t>(run.tokens.size()));
+    const int32_t id = sample(model, history, request.sampling.seed, request.sampling.sample_index,
+                              static_cast<uint32_t>(run.tokens.size()));
     if (id < 0) {
       run.finish = FinishReason::numerical_error;
       break;
@@ -112,7 +113,7 @@ absl::StatusOr<std::vector<int32_t>> FakeModel::run(const StepPlan& sent) {
     if (plan.sample[i] == 0) continue;
     const SamplingRow& row = plan.sampling[sampled.size()];
     const uint64_t history = entry(rows[i], rows[i].context_len - 1).history;
-    sampled.push_back(sample(model_, history, row.seed, row.output_index));
+    sampled.push_back(sample(model_, history, row.seed, row.sample_index, row.output_index));
     // A device keeps some id in any case; the plan that reads it is on its way already.
     last_tokens_[plan.slots[i]] = std::max(sampled.back(), 0);
   }

@@ -16,7 +16,7 @@ struct FakeModelConfig {
   uint64_t nan_every = 0;  // one history in so many gives NaN logits; 0: none
 };
 
-/// The outputs of a request that runs alone, without batching, blocks or caches.
+/// All outputs of a request that runs alone and from its beginning, without batching, blocks or caches.
 struct ReferenceRun {
   std::vector<int32_t> tokens;
   FinishReason finish = FinishReason::none;

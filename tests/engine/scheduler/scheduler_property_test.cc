@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -53,7 +54,9 @@ SchedulerConfig any_config() {
 }
 
 // Prompts are beginnings of few streams, so that prefixes are often shared, with now and then another end.
-Request request_from(const SchedulerConfig& config, const Operation& operation) {
+// Some were begun elsewhere, and are cut where it pleases.
+Request request_from(const SchedulerConfig& config, const FakeModelConfig& model,
+                     const Operation& operation) {
   Request request;
   const int stream = operation.first % 3;
   const int num_tokens = 1 + operation.first / 3 % (config.max_context_len - 1);
@@ -65,16 +68,22 @@ Request request_from(const SchedulerConfig& config, const Operation& operation) 
   if (operation.second % 3 == 0) request.stopping.stop_token_ids = {0, 1};
   request.priority = operation.second % 4 - 1;
   request.cache_salt = operation.second % 11 == 0;
+  request.sampling.sample_index = operation.first % 13 / 4;
+  if (operation.first % 5 == 1) {
+    const std::vector<int32_t> whole = run_alone(model, request).tokens;
+    if (!whole.empty())
+      request.resumed_outputs.assign(whole.begin(), whole.begin() + operation.second % whole.size());
+  }
   return request;
 }
 
-void run(Simulation& simulation, const SchedulerConfig& config, const std::vector<Operation>& operations,
-         int cancels_of_20) {
+void run(Simulation& simulation, const SchedulerConfig& config, const FakeModelConfig& model,
+         const std::vector<Operation>& operations, int cancels_of_20) {
   for (const Operation& operation : operations) {
     if (operation.kind < cancels_of_20) {
       require_ok(simulation.cancel(1 + operation.first % (simulation.last_handle() + 1)));
     } else if (operation.kind < 12) {
-      const absl::Status status = simulation.add(request_from(config, operation));
+      const absl::Status status = simulation.add(request_from(config, model, operation));
       RC_ASSERT(status.ok() || absl::IsResourceExhausted(status));
     } else {
       for (int i = 0; i <= operation.first % 4; ++i) require_ok(simulation.step());
@@ -87,32 +96,39 @@ void classify(const Simulation& simulation, const SchedulerStats& stats) {
   RC_CLASSIFY(stats.preemptions > 0, "preempted");
   RC_CLASSIFY(stats.cached_prompt_tokens > 0, "shared a prefix");
   RC_CLASSIFY(simulation.records().size() > 5, "more than five requests");
+  RC_CLASSIFY(std::any_of(simulation.records().begin(), simulation.records().end(),
+                          [](const auto& entry) { return !entry.second.request.resumed_outputs.empty(); }),
+              "resumed");
 }
 
 RC_GTEST_PROP(SchedulerPropertyTest, EveryRequestGivesWhatItGivesAlone, ()) {
   const SchedulerConfig config = any_config();
-  Simulation simulation(config, {config.vocab_size, 0});
-  run(simulation, config, any_operations(), /*cancels_of_20=*/1);
+  const FakeModelConfig model{config.vocab_size, 0};
+  Simulation simulation(config, model);
+  run(simulation, config, model, any_operations(), /*cancels_of_20=*/1);
   classify(simulation, simulation.scheduler().stats());
 }
 
 RC_GTEST_PROP(SchedulerPropertyTest, SoItDoesWithSeveralPlansUnderWay, ()) {
   const SchedulerConfig config = any_config();
-  Simulation simulation(config, {config.vocab_size, 0}, /*max_plans=*/any_of(2, 4));
-  run(simulation, config, any_operations(), /*cancels_of_20=*/2);
+  const FakeModelConfig model{config.vocab_size, 0};
+  Simulation simulation(config, model, /*max_plans=*/any_of(2, 4));
+  run(simulation, config, model, any_operations(), /*cancels_of_20=*/2);
   classify(simulation, simulation.scheduler().stats());
 }
 
 RC_GTEST_PROP(SchedulerPropertyTest, NumericalErrorsEndOnlyTheirRequest, ()) {
   const SchedulerConfig config = any_config();
-  Simulation simulation(config, {config.vocab_size, 13}, /*max_plans=*/any_of(1, 3));
-  run(simulation, config, any_operations(), /*cancels_of_20=*/1);
+  const FakeModelConfig model{config.vocab_size, 13};
+  Simulation simulation(config, model, /*max_plans=*/any_of(1, 3));
+  run(simulation, config, model, any_operations(), /*cancels_of_20=*/1);
 }
 
 RC_GTEST_PROP(SchedulerPropertyTest, CancelsByTheThousandLeaveNothingBehind, ()) {
   const SchedulerConfig config = any_config();
-  Simulation simulation(config, {config.vocab_size, 0}, /*max_plans=*/any_of(1, 2));
-  run(simulation, config, any_operations(), /*cancels_of_20=*/8);
+  const FakeModelConfig model{config.vocab_size, 0};
+  Simulation simulation(config, model, /*max_plans=*/any_of(1, 2));
+  run(simulation, config, model, any_operations(), /*cancels_of_20=*/8);
 }
 
 }  // namespace

@@ -319,6 +319,40 @@ TEST(SchedulerTest, RefusesWhatNoPlanCouldCarry) {
   EXPECT_EQ(sim.add(request).code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(SchedulerTest, ResumedAtEveryCutItGivesTheTokensOfAnUnbrokenRun) {
+  Request request = request_of(7, 12);
+  request.stopping.min_tokens = 9;
+  const std::vector<int32_t> whole = run_alone(kModel, request).tokens;
+  ASSERT_EQ(whole.size(), 12u);
+  request.stopping.stop_token_ids = {whole[4], whole[10]};  // the first comes before min_tokens
+  for (size_t cut = 0; cut < 11; ++cut) {
+    Simulation sim(small_config(), kModel);
+    ASSERT_OK(sim.add(request_of(5, 20, 100)));  // for company
+    request.resumed_outputs.assign(whole.begin(), whole.begin() + cut);
+    ASSERT_OK(sim.add(request));
+    ASSERT_OK(sim.drain());
+    EXPECT_EQ(sim.record(2).tokens.size(), 11u) << "cut at " << cut;
+    EXPECT_EQ(sim.record(2).finish, FinishReason::stop);
+  }
+}
+
+TEST(SchedulerTest, ResumedOutputsMustBeIdsAndLeaveATokenToProduce) {
+  Simulation sim(small_config(), kModel);
+  Request request = request_of(4, 3);
+  request.resumed_outputs = {1, 2, 3};
+  const absl::Status full = sim.add(request);
+  EXPECT_TRUE(absl::IsInvalidArgument(full));
+  EXPECT_THAT(std::string(full.message()), HasSubstr("resumed outputs: got 3"));
+  for (const int32_t id : {-1, kModel.vocab_size}) {
+    request.resumed_outputs = {1, id};
+    EXPECT_TRUE(absl::IsInvalidArgument(sim.add(request))) << id;
+  }
+  request.resumed_outputs = run_alone(kModel, request).tokens;
+  request.resumed_outputs.pop_back();
+  ASSERT_OK(sim.add(request));
+  ASSERT_OK(sim.drain());
+}
+
 TEST(SchedulerTest, HandleInUseIsRefused) {
   Scheduler scheduler(small_config());
   ASSERT_OK(scheduler.add(request_of(4, 4)));

@@ -17,7 +17,9 @@ Simulation::Simulation(const SchedulerConfig& config, const FakeModelConfig& mod
 absl::Status Simulation::add(Request request) {
   request.handle = ++last_handle_;
   if (absl::Status status = scheduler_.add(request); !status.ok()) return status;
-  records_[request.handle].request = std::move(request);
+  Record& record = records_[request.handle];
+  record.tokens = request.resumed_outputs;
+  record.request = std::move(request);
   return scheduler_.check_integrity();
 }
 
@@ -92,7 +94,8 @@ absl::Status Simulation::take(const std::vector<TokenOutput>& outputs) {
     Record& record = found->second;
     if (record.finish != FinishReason::none) return absl::InternalError("an output after the last one");
     if (record.cancelled && output.has_token) return absl::InternalError("a token after the cancel");
-    if (record.tokens.empty()) record.num_cached_tokens = output.num_cached_tokens;
+    if (record.tokens.size() == record.request.resumed_outputs.size())
+      record.num_cached_tokens = output.num_cached_tokens;
     if (output.has_token) record.tokens.push_back(output.token_id);
     record.finish = output.finish;
     if (record.finish == FinishReason::none) continue;
@@ -115,7 +118,8 @@ absl::Status Simulation::check_end(const Record& record) const {
     return absl::InternalError(absl::StrCat("request ", record.request.handle, ": finish reason ",
                                             static_cast<int>(record.finish), ", wanted ",
                                             static_cast<int>(wanted.finish)));
-  if (record.num_cached_tokens >= static_cast<int32_t>(record.request.prompt.size()))
+  const size_t most_cached = record.request.prompt.size() - (record.request.resumed_outputs.empty() ? 1 : 0);
+  if (record.num_cached_tokens > static_cast<int32_t>(most_cached))
     return absl::InternalError("the whole prompt counts as cached");
   return absl::OkStatus();
 }

@@ -18,7 +18,7 @@ class Simulation {
  public:
   struct Record {
     Request request;
-    std::vector<int32_t> tokens;
+    std::vector<int32_t> tokens;  // resumed ones first
     FinishReason finish = FinishReason::none;
     int32_t num_cached_tokens = 0;
     bool cancelled = false;
