@@ -131,6 +131,7 @@ int run(Flags& flags) {
 void add_bench_command(CLI::App& app, int& exit_code) {
   CLI::App* bench = app.add_subcommand("bench", "Measures speed");
   bench->require_subcommand(1);
+  add_serve_bench_command(*bench, exit_code);
   CLI::App* command = bench->add_subcommand(
       "engine",
       "The engine alone, no service: prefill and decode beside the machine's read bandwidth and oneDNN's "
