@@ -61,13 +61,14 @@ build() {
     cmake --build --preset "$preset" "${targets[@]}" </dev/null) || { fail "building preset $preset"; return 1; }
 }
 
+# compile_cuda ARCHITECTURES
 compile_cuda() {
   if ! command -v nvcc >/dev/null; then
     say "CUDA: nvcc not found, nothing compiled"
   elif ! compgen -G "$root/kernels/cuda/*.cu" >/dev/null; then
     say "CUDA: nvcc found, there are no CUDA sources yet"
   else
-    build cuda -DTRIREME_TESTS=OFF -DCMAKE_CUDA_ARCHITECTURES=80 && say "CUDA: compiled for sm_80"
+    build cuda -DTRIREME_TESTS=OFF -DCMAKE_CUDA_ARCHITECTURES="$1" -- trireme_cuda_kernels && say "CUDA: compiled for $1"
   fi
 }
 
@@ -107,7 +108,7 @@ sets=(build test)
 $all && sets+=(all)
 install_packages "${sets[@]}"
 build cpu -DTRIREME_TESTS=ON && run_ctest cpu
-compile_cuda
+if $all; then compile_cuda "80;89;90a-real;90-virtual"; else compile_cuda 90a-real; fi
 if $all; then
   TRIREME_PROPERTY_CASES=10000 run_ctest cpu -R PropertyTest
   run_sanitizers
