@@ -33,7 +33,7 @@ const std::vector<Rule>& rules() {
       {"kernels/", {"kernels/"}},
       {"coordinator/", {"coordinator/", "proto/", "engine/base/", "engine/plan/"}},
       {"worker/", {"worker/", "proto/", "engine/", "kernels/"}},
-      {"launch/client/", {"launch/client/", "proto/"}},
+      {"launch/client/", {"launch/client/", "proto/", "engine/json_document.h", "kernels/check.h"}},
       {"launch/client/bench", {"launch/client/", "proto/", "engine/", "kernels/"}},
       {"launch/client/engine_bench", {"launch/client/", "engine/", "kernels/"}},
       {"engine/", {"engine/", "kernels/"}},
