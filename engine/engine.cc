@@ -1,5 +1,7 @@
 #include "engine/engine.h"
 
+#include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -25,6 +27,13 @@ struct Engine::Impl {
     command.kind = kind;
     command.step = progress.step.load();
     return broadcast(command);
+  }
+
+  std::string telemetry() const {
+    RankTelemetry own;
+    own.phase_ns = phases.snapshot();
+    own.num_compiled_kernels = rank.backend->num_compiled_kernels();
+    return std::string(reinterpret_cast<const char*>(&own), sizeof(own));
   }
 
   void run(const StepPlan& plan_to_run) {
@@ -127,6 +136,24 @@ absl::Status Engine::broadcast_idle() { return impl_->send_command(StepPlan::Kin
 
 absl::Status Engine::broadcast_stop() { return impl_->send_command(StepPlan::Kind::kStop); }
 
+absl::StatusOr<std::vector<RankTelemetry>> Engine::gather_telemetry() {
+  static_assert(std::is_trivially_copyable_v<RankTelemetry>);
+  Impl& impl = *impl_;
+  if (absl::Status sent = impl.send_command(StepPlan::Kind::kReport); !sent.ok()) return sent;
+  const auto texts = impl.host.gather(impl.telemetry(), 0, impl.config.plan_timeout);
+  if (!texts.ok()) return texts.status();
+  std::vector<RankTelemetry> ranks(texts->size());
+  for (size_t rank = 0; rank < ranks.size(); ++rank) {
+    const std::string& text = (*texts)[rank];
+    if (text.size() != sizeof(RankTelemetry)) {
+      return absl::InternalError(absl::StrCat("telemetry of rank ", rank, ": got ", text.size(),
+                                              " bytes, wanted ", sizeof(RankTelemetry)));
+    }
+    std::memcpy(&ranks[rank], text.data(), sizeof(RankTelemetry));
+  }
+  return ranks;
+}
+
 absl::StatusOr<bool> Engine::follow(std::chrono::milliseconds deadline) {
   Impl& impl = *impl_;
   if (absl::Status received = impl.host.broadcast(impl.words, 0, deadline); !received.ok()) return received;
@@ -136,6 +163,10 @@ absl::StatusOr<bool> Engine::follow(std::chrono::milliseconds deadline) {
     case StepPlan::Kind::kStop:
       return false;
     case StepPlan::Kind::kIdle:
+      return true;
+    case StepPlan::Kind::kReport:
+      if (auto told = impl.host.gather(impl.telemetry(), 0, impl.config.plan_timeout); !told.ok())
+        return told.status();
       return true;
     case StepPlan::Kind::kRun:
       break;

@@ -57,6 +57,9 @@ class Engine {
   /// Tells the followers that the leader lives (kIdle), or that all is over (kStop).
   absl::Status broadcast_idle();
   absl::Status broadcast_stop();
+  /// What every rank has to tell of itself, by rank. Waits for the followers, who answer between two plans:
+  /// to be called now and then, and only while no plan is on its way. An error ends the engine's use.
+  absl::StatusOr<std::vector<RankTelemetry>> gather_telemetry();
 
   // ---- followers, one thread ----
   /// Waits for one plan and runs it. False after kStop. DEADLINE_EXCEEDED when none came in time.

@@ -60,6 +60,7 @@ struct TokenOutput {
   FinishReason finish = FinishReason::none;  // set on the last one
   bool has_token = true;                     // false when a request ends without a further token (cancelled)
   int32_t num_cached_tokens = 0;             // prompt tokens that were not computed; on the first output
+  uint64_t first_step = 0;                   // the first step it was in, 0 if none; on the first output
 };
 
 }  // namespace trireme

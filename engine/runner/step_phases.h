@@ -18,6 +18,12 @@ constexpr std::string_view phase_name(Phase phase) {
   return names[static_cast<size_t>(phase)];
 }
 
+/// What a rank tells the leader of itself now and then. Travels as it lies in memory.
+struct RankTelemetry {
+  std::array<int64_t, kNumPhases> phase_ns{};  // by Phase, since the start
+  int64_t num_compiled_kernels = 0;            // Backend::num_compiled_kernels()
+};
+
 /// Nanoseconds per phase since the start, on the steady clock. One thread.
 class StepPhases {
  public:
@@ -31,6 +37,12 @@ class StepPhases {
     return std::exchange(current_, phase);
   }
   int64_t nanoseconds(Phase phase) const { return nanoseconds_[static_cast<size_t>(phase)]; }
+  /// All phases, the current one up to now.
+  std::array<int64_t, kNumPhases> snapshot() const {
+    std::array<int64_t, kNumPhases> all = nanoseconds_;
+    all[static_cast<size_t>(current_)] += now() - since_;
+    return all;
+  }
 
  private:
   static int64_t now() {

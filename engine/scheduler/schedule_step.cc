@@ -81,6 +81,7 @@ void Scheduler::Impl::admit(StepPlan& plan) {
       sequence.num_cached_tokens = std::min(*num_cached, sequence.num_prompt_tokens);
       stats.cached_prompt_tokens += sequence.num_cached_tokens;
     }
+    if (sequence.first_step == 0) sequence.first_step = static_cast<uint64_t>(stats.steps) + 1;
     start_running(sequence);
     append_row(plan, sequence, std::min(budget, sequence.length() - sequence.num_computed));
   }

@@ -141,8 +141,10 @@ TokenOutput Scheduler::Impl::output_of(Sequence& sequence) {
   TokenOutput output;
   output.handle = sequence.handle;
   output.sample_index = sequence.sampling.sample_index;
-  if (!std::exchange(sequence.reported, true))
+  if (!std::exchange(sequence.reported, true)) {
     output.num_cached_tokens = std::max(sequence.num_cached_tokens, 0);
+    output.first_step = sequence.first_step;
+  }
   return output;
 }
 

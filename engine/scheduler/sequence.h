@@ -43,6 +43,7 @@ struct Sequence {
   int32_t num_computed = 0;   // tokens whose K and V the plans so far have written
   int32_t num_published = 0;  // full blocks offered to the prefix cache
   int32_t num_cached_tokens = -1;  // prompt tokens found at the first admission; -1: not admitted yet
+  uint64_t first_step = 0;         // that it was in; 0: none yet
   bool reported = false;           // an output was given
 
   int32_t slot = -1;

@@ -57,7 +57,7 @@ absl::Status check_header(const int32_t* words, size_t num_words, const StepPlan
     return refuse("words", static_cast<int64_t>(num_words), absl::StrCat("at least ", kHeaderWords));
   if (words[0] != kMagic) return refuse("magic", words[0], absl::StrCat(kMagic));
   if (words[1] != kVersion) return refuse("version", words[1], absl::StrCat(kVersion));
-  if (!in_range(words[2], 1, 3)) return refuse("kind", words[2], range(1, 3));
+  if (!in_range(words[2], 1, 4)) return refuse("kind", words[2], range(1, 4));
   counts = {words[5], words[6], words[7], words[8]};
   const bool run = words[2] == static_cast<int32_t>(StepPlan::Kind::kRun);
   const int64_t first = run ? 1 : 0;

@@ -15,7 +15,7 @@ inline constexpr int32_t kLastToken = -1;
 /// A runner stores K and V of every token of the step, layer by layer, before any of them attends in that
 /// layer: a sequence may attend over blocks that another one of the same plan fills.
 struct StepPlan {
-  enum class Kind : int32_t { kRun = 1, kIdle = 2, kStop = 3 };
+  enum class Kind : int32_t { kRun = 1, kIdle = 2, kStop = 3, kReport = 4 };
   Kind kind = Kind::kRun;
   uint64_t step = 0;  // counts from 1; equal on all ranks
 
