@@ -62,6 +62,7 @@ void GenerateCall::prepare() {
   if (released_) return;
   if (!status.ok()) return fail(status);
   builder_ = std::move(builder);
+  receipt_.submitted(static_cast<int32_t>(request.prompt.size()), !admitted_.fields.resume.empty());
   admitted_ = {};
   submit(std::move(request));
 }
@@ -124,8 +125,15 @@ void GenerateCall::abandon() {
 
 void GenerateCall::release() {
   if (std::exchange(released_, true)) return;
+  account_end();
   if (id_taken_) environment_.active.erase(request_id_);
   end_engine_side();
+}
+
+void GenerateCall::account_end() {
+  if (!error_.ok()) return receipt_.failed(error_.error_code());
+  if (builder_ && builder_->complete()) return receipt_.succeeded();
+  receipt_.cancelled();
 }
 
 void GenerateCall::end_engine_side() {

@@ -14,6 +14,7 @@
 #include "worker/active_requests.h"
 #include "worker/leader.h"
 #include "worker/outbox.h"
+#include "worker/receipt.h"
 #include "worker/request_builder.h"
 #include "worker/response_builder.h"
 #include "worker/served_model.h"
@@ -38,7 +39,9 @@ class GenerateCall : public RequestSink,
                      public std::enable_shared_from_this<GenerateCall> {
  public:
   explicit GenerateCall(const CallEnvironment& environment)
-      : RequestSink(environment.max_unread_bytes), environment_(environment) {}
+      : RequestSink(environment.max_unread_bytes),
+        receipt_(environment.leader.metrics(), times),
+        environment_(environment) {}
 
   /// RPC thread, once.
   void begin(const v1::GenerateRequest& message);
@@ -62,6 +65,7 @@ class GenerateCall : public RequestSink,
   void release();
 
   std::mutex mutex_;
+  Receipt receipt_;
   std::optional<ResponseBuilder> builder_;  // from admission to the engine on
   grpc::Status error_;                      // how the call ends, when not OK
   bool abandoned_ = false;
@@ -71,6 +75,7 @@ class GenerateCall : public RequestSink,
   grpc::Status make_builder(const Request& request, std::optional<ResponseBuilder>& builder);
   void submit(Request request);
   void fail(grpc::Status error);
+  void account_end();
   void end_engine_side();
 
   const CallEnvironment environment_;

@@ -10,6 +10,10 @@ namespace {
 
 const grpc::Status kAbandoned(grpc::StatusCode::CANCELLED, "the client is gone");
 
+void attach(const Receipt& receipt, grpc::CallbackServerContext& context) {
+  for (const auto& [key, value] : receipt.metadata()) context.AddTrailingMetadata(key, value);
+}
+
 }  // namespace
 
 StreamCall* StreamCall::start(const CallEnvironment& environment, grpc::CallbackServerContext* context,
@@ -35,9 +39,12 @@ void StreamCall::write_next() {
   if (!builder_ || !builder_->next(message_)) {
     if (error_.ok()) return;
     ended_ = true;
+    attach(receipt_, *context_);
     return Finish(error_);
   }
+  receipt_.observe(message_);
   if (builder_->complete()) {
+    attach(receipt_, *context_);
     // Before the write, so that a client that has read the end may use the id again.
     release();
     ended_ = true;
@@ -75,9 +82,9 @@ void StreamCall::OnDone() {
   release();
 }
 
-OnceCall* OnceCall::start(const CallEnvironment& environment, const v1::GenerateRequest& message,
-                          v1::GenerateOnceResponse* response) {
-  auto call = std::make_shared<OnceCall>(environment, response);
+OnceCall* OnceCall::start(const CallEnvironment& environment, grpc::CallbackServerContext* context,
+                          const v1::GenerateRequest& message, v1::GenerateOnceResponse* response) {
+  auto call = std::make_shared<OnceCall>(environment, context, response);
   call->self_ = call;
   call->begin(message);
   return call.get();
@@ -87,6 +94,7 @@ void OnceCall::flush() {
   if (ended_) return;
   v1::GenerateResponse message;
   while (error_.ok() && !abandoned_ && builder_ && builder_->next(message)) {
+    receipt_.observe(message);
     rpc::collect(message, /*max_samples=*/1, *response_);
     message.Clear();
   }
@@ -94,6 +102,7 @@ void OnceCall::flush() {
   if (!complete && !abandoned_ && error_.ok()) return;
   release();
   ended_ = true;
+  attach(receipt_, *context_);
   Finish(complete ? grpc::Status::OK : abandoned_ ? kAbandoned : error_);
 }
 

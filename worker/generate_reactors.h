@@ -43,10 +43,11 @@ class StreamCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>, 
 /// GenerateOnce: the same, gathered into one message.
 class OnceCall final : public grpc::ServerUnaryReactor, public GenerateCall {
  public:
-  static OnceCall* start(const CallEnvironment& environment, const v1::GenerateRequest& message,
-                         v1::GenerateOnceResponse* response);
-  OnceCall(const CallEnvironment& environment, v1::GenerateOnceResponse* response)
-      : GenerateCall(environment), response_(response) {}
+  static OnceCall* start(const CallEnvironment& environment, grpc::CallbackServerContext* context,
+                         const v1::GenerateRequest& message, v1::GenerateOnceResponse* response);
+  OnceCall(const CallEnvironment& environment, grpc::CallbackServerContext* context,
+           v1::GenerateOnceResponse* response)
+      : GenerateCall(environment), context_(context), response_(response) {}
 
   void OnCancel() override;
   void OnDone() override;
@@ -56,6 +57,7 @@ class OnceCall final : public grpc::ServerUnaryReactor, public GenerateCall {
   void reset_stream() override {}
 
  private:
+  grpc::CallbackServerContext* const context_;
   v1::GenerateOnceResponse* const response_;
   std::shared_ptr<OnceCall> self_;
   bool ended_ = false;

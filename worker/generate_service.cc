@@ -64,10 +64,10 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* GenerateService::Generate(
   return StreamCall::start(environment(), context, *request);
 }
 
-grpc::ServerUnaryReactor* GenerateService::GenerateOnce(grpc::CallbackServerContext*,
+grpc::ServerUnaryReactor* GenerateService::GenerateOnce(grpc::CallbackServerContext* context,
                                                         const v1::GenerateRequest* request,
                                                         v1::GenerateOnceResponse* response) {
-  return OnceCall::start(environment(), *request, response);
+  return OnceCall::start(environment(), context, *request, response);
 }
 
 grpc::ServerUnaryReactor* GenerateService::Cancel(grpc::CallbackServerContext* context,

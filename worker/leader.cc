@@ -46,6 +46,7 @@ LeaderStatus Leader::status() const {
   std::lock_guard lock(mutex_);
   status.engine = engine_stats_;
   status.active = active_;
+  status.ranks = ranks_;
   status.drained = status.draining && status.waiting.requests == 0 && status.active == 0;
   return status;
 }
@@ -67,7 +68,7 @@ absl::Status Leader::serve() {
     if (is_over()) return engine_.broadcast_stop();
     bool ran = false;
     if (engine_.has_work()) {
-      absl::StatusOr<bool> stepped = engine_.step(outputs_);
+      absl::StatusOr<bool> stepped = step();
       if (!stepped.ok()) return stepped.status();
       ran = *stepped;
       dispatch();
@@ -76,6 +77,9 @@ absl::Status Leader::serve() {
     delivery_.post(to_wake_);
     const auto now = TimePoint::clock::now();
     look_again = ran ? now : now + kNothingToRun;
+    if (now >= next_telemetry_) {
+      if (auto status = gather_telemetry(now); !status.ok()) return status;
+    }
     if (!ran && now < next_beat) continue;
     if (!ran) {
       if (auto status = engine_.broadcast_idle(); !status.ok()) return status;
@@ -83,6 +87,24 @@ absl::Status Leader::serve() {
     beats_.fetch_add(1, std::memory_order_relaxed);
     next_beat = now + options_.idle_interval;
   }
+}
+
+absl::StatusOr<bool> Leader::step() {
+  clock_.begin(static_cast<uint64_t>(engine_stats_.steps) + 1, engine_.collective_ns());
+  absl::StatusOr<bool> ran = engine_.step(outputs_);
+  clock_.end(engine_.collective_ns());
+  return ran;
+}
+
+absl::Status Leader::gather_telemetry(TimePoint now) {
+  next_telemetry_ = TimePoint::max();
+  if (options_.telemetry_interval.count() == 0) return absl::OkStatus();
+  next_telemetry_ = now + options_.telemetry_interval;
+  auto ranks = engine_.gather_telemetry();
+  if (!ranks.ok()) return ranks.status();
+  std::lock_guard lock(mutex_);
+  ranks_ = *std::move(ranks);
+  return absl::OkStatus();
 }
 
 void Leader::take_commands(TimePoint deadline) {
@@ -127,6 +149,7 @@ void Leader::dispatch() {
 
 void Leader::push(Sinks::iterator sink, const TokenOutput& output) {
   const bool ended = output.finish != FinishReason::none;
+  clock_.note(output, *sink->second);
   switch (sink->second->outbox.push(output)) {
     case Outbox::Push::kWake:
       to_wake_.push_back(sink->second);

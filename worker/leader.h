@@ -15,13 +15,16 @@
 #include "worker/delivery.h"
 #include "worker/inbox.h"
 #include "worker/outbox.h"
+#include "worker/serving_metrics.h"
+#include "worker/step_clock.h"
 #include "worker/step_engine.h"
 
 namespace trireme::worker {
 
 struct LeaderOptions {
   QueueLimits queue;
-  std::chrono::milliseconds idle_interval{1000};  // between signs of life to idle followers
+  std::chrono::milliseconds idle_interval{1000};    // between signs of life to idle followers
+  std::chrono::milliseconds telemetry_interval{0};  // between reports of the ranks; 0: none
 };
 
 /// What the loop looked like when it last looked up.
@@ -30,7 +33,8 @@ struct LeaderStatus {
   Waiting waiting;     // inbox and engine together
   int64_t active = 0;  // requests that were taken and have not ended
   bool draining = false;
-  bool drained = false;  // draining, and nothing is left
+  bool drained = false;              // draining, and nothing is left
+  std::vector<RankTelemetry> ranks;  // as of telemetry_interval ago at most; empty where there is none
 };
 
 /// Moves requests from the inbox into the engine, steps while there is work, and puts the tokens into each
@@ -61,6 +65,7 @@ class Leader {
   absl::Status run();
 
   LeaderStatus status() const;
+  ServingMetrics& metrics() { return metrics_; }
   bool draining() const { return inbox_.closed(); }
   /// Moves with every finished step and every idle heartbeat.
   uint64_t beats() const { return beats_.load(std::memory_order_relaxed); }
@@ -69,6 +74,8 @@ class Leader {
   using Sinks = std::unordered_map<RequestHandle, std::shared_ptr<RequestSink>>;
 
   absl::Status serve();
+  absl::StatusOr<bool> step();
+  absl::Status gather_telemetry(TimePoint now);
   void take_commands(TimePoint deadline);
   void apply_submission(Submission& submission);
   void end_cancelled(RequestHandle handle);
@@ -86,14 +93,19 @@ class Leader {
   std::atomic<RequestHandle> next_handle_{1};
   std::atomic<uint64_t> beats_{0};
 
+  ServingMetrics metrics_;
+
   // The loop's own.
+  StepClock clock_{metrics_};
+  TimePoint next_telemetry_{};
   Sinks sinks_;
   Commands commands_;
   std::vector<TokenOutput> outputs_;
   std::vector<std::shared_ptr<RequestSink>> to_wake_;
 
   mutable std::mutex mutex_;
-  SchedulerStats engine_stats_;
+  SchedulerStats engine_stats_;  // written by the loop only
+  std::vector<RankTelemetry> ranks_;
   int64_t active_ = 0;
   std::optional<TimePoint> stop_deadline_;
 };

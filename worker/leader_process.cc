@@ -8,7 +8,9 @@
 
 #include <spdlog/spdlog.h>
 
+#include "proto/support/metrics_endpoint.h"
 #include "worker/delivery.h"
+#include "worker/leader_metrics.h"
 #include "worker/replica_server.h"
 
 namespace trireme::worker {
@@ -18,15 +20,16 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds kLook{100};
+constexpr std::chrono::milliseconds kTelemetryInterval{1000};
 constexpr std::chrono::milliseconds kShutdownGrace{2000};  // for the last messages to leave
 
 /// Health, signals and the coordinator's wishes, on a thread of its own beside the step loop.
 class Attendant {
  public:
-  Attendant(Leader& leader, ReplicaServer& server, const LifeSign& life_sign,
-            const LeaderProcessOptions& options, const StopSignal& stop_signal)
+  Attendant(Leader& leader, ReplicaServer& server, const LeaderAddresses& addresses,
+            const LifeSign& life_sign, const LeaderProcessOptions& options, const StopSignal& stop_signal)
       : leader_(leader), server_(server), life_sign_(life_sign), options_(options), signal_(stop_signal) {
-    if (!options.coordinator.empty()) join_cluster();
+    if (!options.coordinator.empty()) join_cluster(addresses);
     thread_ = std::thread([this] { run(); });
   }
   ~Attendant() {
@@ -35,12 +38,13 @@ class Attendant {
   }
 
  private:
-  void join_cluster() {
+  void join_cluster(const LeaderAddresses& addresses) {
     v1::ReplicaRegistration registration = options_.registration;
-    registration.set_port(server_.address().port);
+    registration.set_port(addresses.inference.port);
+    if (addresses.metrics) registration.set_metrics_address(addresses.metrics->text());
     ReplicaHooks hooks;
     hooks.report = [this] {
-      v1::ReplicaReport report = replica_report(leader_.status());
+      v1::ReplicaReport report = replica_report(leader_.status(), leader_.metrics());
       if (announced_) report.set_draining(true);
       return report;
     };
@@ -105,9 +109,21 @@ class Attendant {
   std::thread thread_;
 };
 
+absl::Status start_metrics(Leader& leader, const ServedModel& model, const LeaderProcessOptions& options,
+                           std::unique_ptr<rpc::MetricsEndpoint>& metrics) {
+  const rpc::MetricLabels labels{{"model_name", model.name}, {"replica", options.registration.replica_id()}};
+  auto started = rpc::MetricsEndpoint::start(*options.metrics_listen, options.insecure,
+                                             [&leader, labels](rpc::MetricsPage& page) {
+                                               page.label_all(labels);
+                                               fill_metrics(leader.status(), leader.metrics(), page);
+                                             });
+  if (started.ok()) metrics = *std::move(started);
+  return started.status();
+}
+
 }  // namespace
 
-v1::ReplicaReport replica_report(const LeaderStatus& status) {
+v1::ReplicaReport replica_report(const LeaderStatus& status, const ServingMetrics& metrics) {
   v1::ReplicaReport report;
   v1::ReplicaLoad* load = report.mutable_load();
   load->set_running_requests(status.engine.running);
@@ -121,6 +137,11 @@ v1::ReplicaReport replica_report(const LeaderStatus& status) {
   load->set_finished_requests(status.engine.finished);
   load->set_output_tokens(status.engine.output_tokens);
   load->set_prompt_tokens(status.engine.prompt_tokens);
+  load->set_cached_prompt_tokens(status.engine.cached_prompt_tokens);
+  const RequestTotals totals = request_totals(metrics);
+  load->set_rejected_requests(totals.rejected);
+  load->set_cancelled_requests(totals.cancelled);
+  load->set_resumed_requests(totals.resumed);
   report.set_draining(status.draining);
   report.set_drained(status.drained);
   return report;
@@ -128,18 +149,24 @@ v1::ReplicaReport replica_report(const LeaderStatus& status) {
 
 absl::Status run_leader_process(StepEngine& engine, const LifeSign& life_sign, const ServedModel& model,
                                 const LeaderProcessOptions& options, const StopSignal& stop_signal,
-                                const std::function<void(const rpc::Address&)>& on_ready) {
+                                const std::function<void(const LeaderAddresses&)>& on_ready) {
   Delivery delivery;
-  Leader leader(engine, delivery, options.leader);
+  LeaderOptions leader_options = options.leader;
+  if (options.metrics_listen) leader_options.telemetry_interval = kTelemetryInterval;
+  Leader leader(engine, delivery, leader_options);
+  std::unique_ptr<rpc::MetricsEndpoint> metrics;  // ends before the leader
   auto server = ReplicaServer::start(options.listen, options.insecure, model, leader, options.service);
-  if (!server.ok()) {
+  absl::Status status = server.status();
+  if (status.ok() && options.metrics_listen) status = start_metrics(leader, model, options, metrics);
+  if (!status.ok()) {
     if (auto sent = engine.broadcast_stop(); !sent.ok()) return sent;
-    return server.status();
+    return status;
   }
-  absl::Status status;
+  const LeaderAddresses addresses{(*server)->address(),
+                                  metrics ? std::optional(metrics->address()) : std::nullopt};
   {
-    Attendant attendant(leader, **server, life_sign, options, stop_signal);
-    on_ready((*server)->address());
+    Attendant attendant(leader, **server, addresses, life_sign, options, stop_signal);
+    on_ready(addresses);
     status = leader.run();
     (*server)->set_serving(false);
     (*server)->shutdown(kShutdownGrace);

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -20,14 +21,21 @@ namespace trireme::worker {
 struct LeaderProcessOptions {
   rpc::Address listen{"127.0.0.1", 0};
   bool insecure = false;
-  std::string coordinator;               // none when empty
-  v1::ReplicaRegistration registration;  // its port is filled in here
+  std::optional<rpc::Address> metrics_listen;  // for Prometheus; none when unset
+  std::string coordinator;                     // none when empty
+  v1::ReplicaRegistration registration;        // its port is filled in here
   std::chrono::milliseconds drain_timeout{30'000};
   std::chrono::milliseconds health_timeout{3'000};  // without a sign of life: not serving
   std::chrono::milliseconds announce_time{250};     // from saying that we drain to refusing requests
   LeaderOptions leader;
   GenerateServiceOptions service;
   ReplicaLeaseOptions lease;
+};
+
+/// Where a leader listens.
+struct LeaderAddresses {
+  rpc::Address inference;
+  std::optional<rpc::Address> metrics;
 };
 
 /// A number that moves while the engine is alive.
@@ -40,9 +48,9 @@ using LifeSign = std::function<uint64_t()>;
 /// engine's.
 absl::Status run_leader_process(StepEngine& engine, const LifeSign& life_sign, const ServedModel& model,
                                 const LeaderProcessOptions& options, const StopSignal& stop_signal,
-                                const std::function<void(const rpc::Address&)>& on_ready);
+                                const std::function<void(const LeaderAddresses&)>& on_ready);
 
 /// What a leader reports of itself.
-v1::ReplicaReport replica_report(const LeaderStatus& status);
+v1::ReplicaReport replica_report(const LeaderStatus& status, const ServingMetrics& metrics);
 
 }  // namespace trireme::worker

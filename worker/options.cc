@@ -13,10 +13,17 @@ namespace {
 
 using std::chrono::milliseconds;
 
+/// CLI::Range lets NaN pass.
+std::string check_seconds(const std::string& text) {
+  double seconds = 0;
+  if (absl::SimpleAtod(text, &seconds) && seconds >= 0 && seconds <= 1e6) return "";
+  return "got '" + text + "', wanted 0 to 1000000 seconds";
+}
+
 void add_seconds(CLI::App& app, const std::string& name, milliseconds& value, const std::string& text) {
   app.add_option_function<double>(
          name, [&value](double seconds) { value = milliseconds(std::llround(seconds * 1000)); }, text)
-      ->check(CLI::Range(0.0, 1e6))
+      ->check(CLI::Validator(check_seconds, "SECONDS"))
       ->default_str(std::to_string(value.count() / 1000))
       ->type_name("SECONDS");
 }
@@ -32,16 +39,27 @@ void add_model_flags(CLI::App& app, WorkerOptions& options) {
                  "what clients call the model (default: the directory's name)");
 }
 
+rpc::Address address_of(const std::string& flag, const std::string& text) {
+  const auto address = rpc::parse_address(text);
+  if (!address.ok()) throw CLI::ValidationError(flag, std::string(address.status().message()));
+  return *address;
+}
+
 void add_network_flags(CLI::App& app, WorkerOptions& options) {
   app.add_option("--coordinator", options.coordinator, "host:port to join (default: serve alone)");
   app.add_option_function<std::string>(
-         "--listen",
-         [&options](const std::string& text) {
-           const auto address = rpc::parse_address(text);
-           if (!address.ok()) throw CLI::ValidationError("--listen", std::string(address.status().message()));
-           options.listen = *address;
-         },
+         "--listen", [&options](const std::string& text) { options.listen = address_of("--listen", text); },
          "host:port of a leader's Inference service; port 0 chooses one")
+      ->default_str("127.0.0.1:0");
+  app.add_option_function<std::string>(
+         "--metrics-listen",
+         [&options](const std::string& text) {
+           if (text == "off")
+             options.metrics_listen.reset();
+           else
+             options.metrics_listen = address_of("--metrics-listen", text);
+         },
+         "host:port of a leader's Prometheus endpoint, told when ready; port 0 chooses one; or off")
       ->default_str("127.0.0.1:0");
   app.add_option("--advertise", options.advertise,
                  "host:port others reach the leader at, where it is not the one it listens on");

@@ -18,6 +18,7 @@ struct WorkerOptions {
   std::string served_model_name;  // empty: the directory's
   std::string coordinator;        // host:port; empty: none
   rpc::Address listen{"127.0.0.1", 0};
+  std::optional<rpc::Address> metrics_listen = rpc::Address{"127.0.0.1", 0};  // unset: off
   std::string advertise;
   bool insecure = false;
 

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "engine/request.h"
+#include "worker/serving_metrics.h"
 
 namespace trireme::worker {
 
@@ -59,6 +60,12 @@ class RequestSink {
   virtual void deliver() = 0;
 
   Outbox outbox;
+  RequestTimes times;
+  struct EngineSide {
+    int64_t collective_before_ns = 0;    // at the start of its first step
+    std::vector<int64_t> last_token_ns;  // by sample
+  };
+  EngineSide engine_side;  // the engine's thread only
 };
 
 }  // namespace trireme::worker

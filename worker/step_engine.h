@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "engine/request.h"
+#include "engine/runner/step_phases.h"
 #include "engine/scheduler/scheduler.h"
 
 namespace trireme::worker {
@@ -26,6 +27,12 @@ class StepEngine {
   virtual absl::Status broadcast_idle() = 0;
   virtual absl::Status broadcast_stop() = 0;
   virtual SchedulerStats stats() const = 0;
+  /// Spent in collectives since the start; an engine of one rank has none.
+  virtual int64_t collective_ns() const { return 0; }
+  /// What each rank has to tell, by rank; asks the followers. An error means that the engine is broken.
+  virtual absl::StatusOr<std::vector<RankTelemetry>> gather_telemetry() {
+    return std::vector<RankTelemetry>();
+  }
 };
 
 /// A follower's side. One thread.

@@ -125,8 +125,11 @@ class WorkerProcess {
 
   absl::Status load() {
     // What would be found out after the load otherwise, too late for a large model.
-    const absl::Status listen =
-        assignment_.tp_rank == 0 ? check_listen(options_.listen, options_.insecure) : absl::OkStatus();
+    absl::Status listen;
+    if (assignment_.tp_rank == 0) {
+      listen = check_listen(options_.listen, options_.insecure);
+      if (options_.metrics_listen) listen.Update(check_listen(*options_.metrics_listen, options_.insecure));
+    }
     if (auto all = agree_on_success(*replica_, listen, options_.load_timeout); !all.ok()) return all;
     EngineConfig config;
     config.model_dir = options_.model_dir;
@@ -210,13 +213,16 @@ class WorkerProcess {
     return registration;
   }
 
-  void tell_ready(const rpc::Address& address) const {
+  void tell_ready(const LeaderAddresses& addresses) const {
+    if (addresses.metrics)
+      std::printf("trireme-worker metrics on http://%s/metrics\n", addresses.metrics->text().c_str());
     std::printf(
         "trireme-worker ready, listening on %s: replica %s, model %s, tensor-parallel size %d, %s %s "
         "(start %.2f s, join %.2f s, load %.2f s, total %.2f s)\n",
-        address.text().c_str(), assignment_.replica_id.c_str(), model_.name.c_str(), assignment_.tp_size,
-        engine_->backend_name().c_str(), std::string(dtype_name(engine_->compute_dtype())).c_str(),
-        start_seconds_, join_seconds_, load_seconds_, seconds_since(started_));
+        addresses.inference.text().c_str(), assignment_.replica_id.c_str(), model_.name.c_str(),
+        assignment_.tp_size, engine_->backend_name().c_str(),
+        std::string(dtype_name(engine_->compute_dtype())).c_str(), start_seconds_, join_seconds_,
+        load_seconds_, seconds_since(started_));
     std::fflush(stdout);
   }
 
@@ -225,6 +231,7 @@ class WorkerProcess {
     EngineAdapter adapter(*engine_);
     auto served = served_model();
     LeaderProcessOptions process;
+    process.registration.set_replica_id(assignment_.replica_id);
     absl::Status status = served.status();
     if (status.ok() && !options_.coordinator.empty()) {
       auto registered = registration(*served);
@@ -237,13 +244,14 @@ class WorkerProcess {
     }
     process.listen = options_.listen;
     process.insecure = options_.insecure;
+    process.metrics_listen = options_.metrics_listen;
     process.coordinator = options_.coordinator;
     process.drain_timeout = options_.drain_timeout;
     process.leader.queue = {options_.max_queued_requests, options_.max_queued_tokens};
     Watchdog watchdog(engine_->progress(), options_.step_timeout, who());
     const LifeSign life_sign = [this] { return engine_->progress().counter.load(); };
     status = run_leader_process(adapter, life_sign, *served, process, StopSignal::install(),
-                                [this](const rpc::Address& address) { tell_ready(address); });
+                                [this](const LeaderAddresses& addresses) { tell_ready(addresses); });
     if (absl::IsUnavailable(status) || absl::IsFailedPrecondition(status)) return failed(status, true);
     if (!status.ok()) die(absl::StrCat(who(), ": the engine has failed: ", status.message()));
     if (auto sound = engine_->check_integrity(); !sound.ok()) {

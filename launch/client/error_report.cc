@@ -16,15 +16,7 @@ int64_t milliseconds(const google::protobuf::Duration& duration) {
 
 }  // namespace
 
-std::string code_name(grpc::StatusCode code) {
-  static constexpr const char* kNames[] = {
-      "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
-      "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
-      "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
-      "DATA_LOSS", "UNAUTHENTICATED"};
-  const auto number = static_cast<size_t>(code);
-  return number < std::size(kNames) ? kNames[number] : absl::StrCat("CODE_", number);
-}
+std::string code_name(grpc::StatusCode code) { return rpc::code_name(code); }
 
 std::string describe(const grpc::Status& status) {
   std::string line = absl::StrCat(code_name(status.error_code()), ": ", status.error_message());

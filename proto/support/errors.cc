@@ -1,5 +1,8 @@
 #include "proto/support/errors.h"
 
+#include <iterator>
+
+#include "absl/strings/str_cat.h"
 #include "google/rpc/status.pb.h"
 
 namespace trireme::rpc {
@@ -39,6 +42,16 @@ std::optional<Detail> find_detail(const grpc::Status& status) {
 }
 
 }  // namespace
+
+std::string code_name(grpc::StatusCode code) {
+  static constexpr const char* kNames[] = {
+      "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
+      "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
+      "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
+      "DATA_LOSS", "UNAUTHENTICATED"};
+  const auto number = static_cast<size_t>(code);
+  return number < std::size(kNames) ? kNames[number] : absl::StrCat("CODE_", number);
+}
 
 grpc::Status to_grpc(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;

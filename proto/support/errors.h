@@ -13,6 +13,9 @@
 
 namespace trireme::rpc {
 
+/// "OK", "CANCELLED", ...: as gRPC spells them; CODE_n for a number that is none.
+std::string code_name(grpc::StatusCode code);
+
 /// Codes are equal by value; the message is kept.
 grpc::Status to_grpc(const absl::Status& status);
 absl::Status from_grpc(const grpc::Status& status);

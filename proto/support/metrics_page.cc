@@ -25,6 +25,7 @@ prometheus::ClientMetric& MetricsPage::add(const std::string& name, const std::s
   }
   CHECK_EQ(static_cast<int>(family->type), static_cast<int>(type));
   prometheus::ClientMetric& metric = family->metric.emplace_back();
+  for (const auto& [label, value] : common_labels_) metric.label.push_back({label, value});
   for (auto& [label, value] : labels) metric.label.push_back({std::move(label), std::move(value)});
   return metric;
 }

@@ -19,6 +19,8 @@ using MetricLabels = std::vector<std::pair<std::string, std::string>>;
 /// whose help is the first call's; they must agree in type and differ in labels. One thread.
 class MetricsPage {
  public:
+  /// Every sample added from now on has these labels, before its own.
+  void label_all(MetricLabels labels) { common_labels_ = std::move(labels); }
   void counter(const std::string& name, const std::string& help, double value, MetricLabels labels = {});
   void gauge(const std::string& name, const std::string& help, double value, MetricLabels labels = {});
   void histogram(const std::string& name, const std::string& help, const HistogramSnapshot& values,
@@ -30,6 +32,7 @@ class MetricsPage {
   prometheus::ClientMetric& add(const std::string& name, const std::string& help, prometheus::MetricType type,
                                 MetricLabels labels);
 
+  MetricLabels common_labels_;
   std::vector<prometheus::MetricFamily> families_;
 };
 

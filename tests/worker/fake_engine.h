@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "worker/step_engine.h"
@@ -142,10 +143,24 @@ class FakeEngine : public StepEngine {
     return stats;
   }
 
+  /// A millisecond per step.
+  int64_t collective_ns() const override { return int64_t{1'000'000} * counts().steps; }
+
+  /// Two ranks; rank r has computed for r + 1 s.
+  absl::StatusOr<std::vector<RankTelemetry>> gather_telemetry() override {
+    std::vector<RankTelemetry> ranks(2);
+    for (size_t rank = 0; rank < ranks.size(); ++rank) {
+      ranks[rank].phase_ns[static_cast<size_t>(Phase::compute)] = int64_t{1'000'000'000} * (rank + 1);
+      ranks[rank].num_compiled_kernels = 7;
+    }
+    return ranks;
+  }
+
  private:
   struct Live {
     Request request;
     int32_t produced = 0;
+    bool reported = false;
   };
 
   TokenOutput next_output(RequestHandle handle, Live& live) {
@@ -154,6 +169,7 @@ class FakeEngine : public StepEngine {
     output.handle = handle;
     output.sample_index = request.sampling.sample_index;
     output.num_cached_tokens = script_.cached_tokens;
+    if (!std::exchange(live.reported, true)) output.first_step = static_cast<uint64_t>(counts_.steps) + 1;
     output.finish = script_.finish(request, live.produced);
     output.has_token = output.finish == FinishReason::none;
     if (!output.has_token) return output;

@@ -38,7 +38,7 @@ class LeaderProcessTest : public testing::Test {
     thread = std::thread([this, ready = std::move(ready)]() mutable {
       result = run_leader_process(
           engine, [] { return uint64_t{0}; }, model, options, StopSignal::install(),
-          [&](const rpc::Address& bound) { ready.set_value(bound); });
+          [&](const LeaderAddresses& bound) { ready.set_value(bound.inference); });
     });
     ASSERT_EQ(address.wait_for(seconds(20)), std::future_status::ready);
     channel = rpc::create_channel(address.get().text());
@@ -201,7 +201,7 @@ TEST_F(LeaderProcessTest, PortInUseIsSaidAndFollowersAreStopped) {
   same_port.listen = *rpc::parse_address(uri.substr(uri.find(':') + 1));
   const absl::Status status = run_leader_process(
       other_engine, [] { return uint64_t{0}; }, model, same_port, StopSignal::install(),
-      [](const rpc::Address&) { FAIL() << "it must not listen"; });
+      [](const LeaderAddresses&) { FAIL() << "it must not listen"; });
   EXPECT_TRUE(absl::IsUnavailable(status));
   EXPECT_NE(status.message().find(same_port.listen.text()), std::string::npos) << status;
   EXPECT_EQ(other_engine.counts().stops, 1);
@@ -218,7 +218,7 @@ TEST_F(LeaderProcessTest, OpenAddressNeedsInsecure) {
   EXPECT_TRUE(check_listen(options.listen, true).ok());
   const absl::Status status = run_leader_process(
       engine, [] { return uint64_t{0}; }, model, options, StopSignal::install(),
-      [](const rpc::Address&) { FAIL() << "it must not listen"; });
+      [](const LeaderAddresses&) { FAIL() << "it must not listen"; });
   EXPECT_TRUE(absl::IsFailedPrecondition(status));
 }
 

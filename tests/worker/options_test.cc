@@ -54,6 +54,17 @@ TEST(OptionsTest, DefaultsStandWhereNothingIsSaid) {
   EXPECT_TRUE(options.prefix_cache);
 }
 
+TEST(OptionsTest, MetricsAreOnALoopbackPortUnlessSwitchedOff) {
+  WorkerOptions options;
+  ASSERT_FALSE(parse({"--model", "/m"}, options).has_value());
+  ASSERT_TRUE(options.metrics_listen.has_value());
+  EXPECT_EQ(options.metrics_listen->text(), "127.0.0.1:0");
+  ASSERT_FALSE(parse({"--model", "/m", "--metrics-listen", "127.0.0.3:9100"}, options).has_value());
+  EXPECT_EQ(options.metrics_listen->text(), "127.0.0.3:9100");
+  ASSERT_FALSE(parse({"--model", "/m", "--metrics-listen", "off"}, options).has_value());
+  EXPECT_FALSE(options.metrics_listen.has_value());
+}
+
 TEST(OptionsTest, DummyModelsNeedOnlyAConfig) {
   WorkerOptions options;
   EXPECT_FALSE(parse({"--load-format", "dummy", "--model-config", "c.json"}, options).has_value());
@@ -69,7 +80,11 @@ TEST(OptionsTest, WrongFlagsAreNamedInOneLine) {
   EXPECT_NE(refusal({"--model", "/m", "--coordinator", "host:0"}).find("--coordinator"), std::string::npos);
   EXPECT_NE(refusal({"--model", "/m", "--max-step-tokens", "8"}).find("--max-num-seqs"), std::string::npos);
   EXPECT_NE(refusal({"--model-config", "c.json"}).find("--load-format dummy"), std::string::npos);
-  EXPECT_NE(refusal({"--model", "/m", "--step-timeout", "-1"}).find("--step-timeout"), std::string::npos);
+  for (const char* seconds : {"-1", "nan", "inf", "1e7", "soon"})
+    EXPECT_NE(refusal({"--model", "/m", "--step-timeout", seconds}).find("--step-timeout"),
+              std::string::npos);
+  EXPECT_NE(refusal({"--model", "/m", "--metrics-listen", "nowhere"}).find("--metrics-listen"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // A leader with a scripted engine behind a real gRPC server on the loopback.
 
 #include <chrono>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -73,17 +74,31 @@ class ServiceFixture : public testing::Test {
     return made;
   }
 
+  using Receipt = std::map<std::string, std::string>;
+  /// Of a call that has ended.
+  static Receipt receipt_of(const grpc::ClientContext& ended) {
+    Receipt receipt;
+    for (const auto& [key, value] : ended.GetServerTrailingMetadata()) {
+      const std::string name(key.data(), key.size());
+      if (name.rfind("trireme-", 0) == 0) receipt[name] = std::string(value.data(), value.size());
+    }
+    return receipt;
+  }
+
   struct Stream {
     std::vector<v1::GenerateResponse> messages;
     std::string text;
     std::vector<int32_t> token_ids;
     v1::FinishReason finish_reason = v1::FINISH_REASON_UNSPECIFIED;
     grpc::Status status;
+    Receipt receipt;
   };
   Stream generate(const v1::GenerateRequest& asked) {
     auto call_context = context();
     auto reader = stub->Generate(call_context.get(), asked);
-    return read_all(*reader);
+    Stream stream = read_all(*reader);
+    stream.receipt = receipt_of(*call_context);
+    return stream;
   }
   static Stream read_all(grpc::ClientReader<v1::GenerateResponse>& reader) {
     Stream stream;

@@ -1,0 +1,121 @@
+#include "worker/leader_metrics.h"
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "proto/support/errors.h"
+
+namespace trireme::worker {
+
+namespace {
+
+void fill_load(const LeaderStatus& status, rpc::MetricsPage& page) {
+  const SchedulerStats& engine = status.engine;
+  page.gauge("num_requests_running", "Requests in the current batch.", engine.running);
+  page.gauge("num_requests_waiting", "Requests that wait to be started.",
+             static_cast<double>(status.waiting.requests));
+  page.gauge("num_prompt_tokens_waiting", "Prompt tokens of the requests that wait to be started.",
+             static_cast<double>(status.waiting.prompt_tokens));
+  const int32_t used = engine.blocks_total - engine.blocks_free;
+  page.gauge("kv_cache_usage_perc", "Share of the KV cache's blocks that requests hold; 1 is all.",
+             engine.blocks_total > 0 ? static_cast<double>(used) / engine.blocks_total : 0);
+  const char* const blocks = "Blocks of the KV cache; those that only keep a prefix for reuse are 'cached'.";
+  page.gauge("kv_cache_blocks", blocks, used, {{"state", "used"}});
+  page.gauge("kv_cache_blocks", blocks, engine.blocks_cached, {{"state", "cached"}});
+  page.gauge("kv_cache_blocks", blocks, engine.blocks_free - engine.blocks_cached, {{"state", "free"}});
+  page.counter("prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.",
+               static_cast<double>(engine.prompt_tokens));
+  page.counter("prefix_cache_hits_total", "Prompt tokens found in the prefix cache.",
+               static_cast<double>(engine.cached_prompt_tokens));
+  page.counter("num_preemptions_total", "Requests put back to waiting because blocks ran out.",
+               static_cast<double>(engine.preemptions));
+  page.counter("prompt_tokens_total", "Prompt tokens of requests the engine took.",
+               static_cast<double>(engine.prompt_tokens));
+  page.counter("generation_tokens_total", "Tokens sampled.", static_cast<double>(engine.output_tokens));
+  page.counter("engine_steps_total", "Steps planned.", static_cast<double>(engine.steps));
+}
+
+void fill_by_code(const char* name, const char* help, const CodeCounters& counters, rpc::MetricsPage& page) {
+  for (size_t code = 1; code < counters.size(); ++code) {
+    page.counter(name, help, static_cast<double>(counters[code].value()),
+                 {{"code", rpc::code_name(static_cast<grpc::StatusCode>(code))}});
+  }
+}
+
+void fill_requests(const ServingMetrics& metrics, rpc::MetricsPage& page) {
+  const char* const finished =
+      "Samples that ended, by reason; a request has one unless it asked for more. 'abort': Cancel was "
+      "called.";
+  for (const auto& [reason, name] : {std::pair(FinishReason::length, "length"),
+                                     {FinishReason::stop, "stop"},
+                                     {FinishReason::cancelled, "abort"}}) {
+    page.counter("request_success_total", finished,
+                 static_cast<double>(metrics.finished[static_cast<size_t>(reason)].value()),
+                 {{"finished_reason", name}});
+  }
+  page.counter("requests_completed_total", "Requests that ended with status OK.",
+               static_cast<double>(metrics.succeeded.value()));
+  page.counter("requests_cancelled_total", "Requests ended by Cancel, a client that left, or a deadline.",
+               static_cast<double>(metrics.cancelled.value()));
+  page.counter("requests_resumed_total", "Requests that another replica had begun.",
+               static_cast<double>(metrics.resumed.value()));
+  fill_by_code("requests_rejected_total", "Requests refused before the engine had them.", metrics.rejected,
+               page);
+  fill_by_code("requests_failed_total", "Requests that ended with an error after they were taken.",
+               metrics.failed, page);
+}
+
+void fill_times(const ServingMetrics& metrics, rpc::MetricsPage& page) {
+  const auto add = [&page](const char* name, const char* help, const Histogram& histogram) {
+    page.histogram(name, help, histogram.snapshot());
+  };
+  add("time_to_first_token_seconds", "From a request's arrival to its first token's message.",
+      metrics.time_to_first_token);
+  add("inter_token_latency_seconds", "Between two tokens of a sample, as the engine makes them.",
+      metrics.inter_token);
+  add("request_time_per_output_token_seconds",
+      "From the first token to the end, per token after the first; of each completed request.",
+      metrics.time_per_output_token);
+  add("e2e_request_latency_seconds", "From a request's arrival to its end; of completed requests.",
+      metrics.end_to_end);
+  add("request_queue_time_seconds", "From a request's arrival to its first step.", metrics.queue_time);
+  add("request_prefill_time_seconds", "From a request's first step to its first token.",
+      metrics.prefill_time);
+  add("request_decode_time_seconds", "From a request's first token to its last.", metrics.decode_time);
+  add("request_prompt_tokens", "Prompt tokens of a completed request.", metrics.prompt_tokens);
+  add("request_generation_tokens", "Tokens generated for a completed request.", metrics.output_tokens);
+}
+
+void fill_ranks(const LeaderStatus& status, rpc::MetricsPage& page) {
+  for (size_t rank = 0; rank < status.ranks.size(); ++rank) {
+    const RankTelemetry& telemetry = status.ranks[rank];
+    for (int phase = 0; phase < kNumPhases; ++phase) {
+      page.counter(
+          "step_phase_seconds_total",
+          "Where each rank's time went; the phases of a rank add up to its life. Told once a second.",
+          static_cast<double>(telemetry.phase_ns[static_cast<size_t>(phase)]) * 1e-9,
+          {{"rank", absl::StrCat(rank)}, {"phase", std::string(phase_name(static_cast<Phase>(phase)))}});
+    }
+    page.counter("compiled_kernels_total", "Kernels made while running: oneDNN's primitives.",
+                 static_cast<double>(telemetry.num_compiled_kernels), {{"rank", absl::StrCat(rank)}});
+  }
+}
+
+}  // namespace
+
+void fill_metrics(const LeaderStatus& status, const ServingMetrics& metrics, rpc::MetricsPage& page) {
+  fill_load(status, page);
+  fill_requests(metrics, page);
+  fill_times(metrics, page);
+  fill_ranks(status, page);
+}
+
+RequestTotals request_totals(const ServingMetrics& metrics) {
+  RequestTotals totals;
+  totals.cancelled = metrics.cancelled.value();
+  totals.resumed = metrics.resumed.value();
+  for (const Counter& counter : metrics.rejected) totals.rejected += counter.value();
+  return totals;
+}
+
+}  // namespace trireme::worker
