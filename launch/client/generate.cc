@@ -126,6 +126,7 @@ int run_generate(const GenerateOptions& options) {
   }
   const grpc::Status status = stream->Finish();
   generation.end(Generation::Clock::now());
+  generation.add_receipt(context.GetServerTrailingMetadata());
   return finish(options, generation, status, watch.interrupted());
 }
 

@@ -1,5 +1,10 @@
 #include "launch/client/generation.h"
 
+#include <algorithm>
+#include <cmath>
+#include <string_view>
+
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
 
 namespace trireme::client {
@@ -39,6 +44,25 @@ std::string Generation::add(const v1::GenerateResponse& message, Clock::time_poi
   return added;
 }
 
+void Generation::add_receipt(const std::multimap<grpc::string_ref, grpc::string_ref>& trailing_metadata) {
+  constexpr std::string_view kPrefix = "trireme-";
+  for (const auto& [name, text] : trailing_metadata) {
+    std::string key(name.data(), name.size());
+    if (key.rfind(kPrefix, 0) != 0) continue;
+    key.erase(0, kPrefix.size());
+    std::replace(key.begin(), key.end(), '-', '_');
+    const std::string value(text.data(), text.size());
+    double number = 0;
+    int64_t count = 0;
+    if (absl::SimpleAtoi(value, &count))
+      receipt_[key] = count;
+    else if (absl::SimpleAtod(value, &number) && std::isfinite(number))
+      receipt_[key] = number;
+    else
+      receipt_[key] = value;
+  }
+}
+
 double Generation::ttft_ms() const {
   return arrivals_.empty() ? -1 : milliseconds(arrivals_.front() - started_);
 }
@@ -72,7 +96,8 @@ nlohmann::json Generation::to_json() const {
            {{"prompt_tokens", usage_.prompt_tokens()},
             {"completion_tokens", usage_.completion_tokens()},
             {"cached_tokens", usage_.cached_tokens()}}},
-          {"timing", std::move(timing)}};
+          {"timing", std::move(timing)},
+          {"receipt", receipt_}};
 }
 
 }  // namespace trireme::client

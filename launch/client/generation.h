@@ -2,9 +2,11 @@
 // One streamed generation as the client sees it: tokens, text, finish reason, usage, and when they came.
 
 #include <chrono>
+#include <map>
 #include <string>
 #include <vector>
 
+#include <grpcpp/support/string_ref.h>
 #include <nlohmann/json.hpp>
 
 #include "trireme/v1/inference.pb.h"
@@ -24,6 +26,8 @@ class Generation {
   std::string add(const v1::GenerateResponse& message, Clock::time_point now);
   /// The stream has ended.
   void end(Clock::time_point now) { ended_ = now; }
+  /// Takes over the receipt of a call that has ended: keys without "trireme-", '-' as '_'; numbers as such.
+  void add_receipt(const std::multimap<grpc::string_ref, grpc::string_ref>& trailing_metadata);
 
   int num_tokens() const { return static_cast<int>(token_ids_.size()); }
   const v1::PromptInfo& prompt() const { return prompt_; }
@@ -36,8 +40,8 @@ class Generation {
   /// "23 tokens in 0.41 s: 56.1 tokens/s, TTFT 12.1 ms, finish: length".
   std::string summary() const;
   /// {request_id, model, seed, prompt_token_ids, token_ids, text, finish_reason, usage, timing{ttft_ms,
-  /// total_ms, tokens_per_s, itl_ms[]}}. itl_ms has one gap per token after the first; tokens of one message
-  /// follow each other at 0.
+  /// total_ms, tokens_per_s, itl_ms[]}, receipt}. itl_ms has one gap per token after the first; tokens of one
+  /// message follow each other at 0.
   nlohmann::json to_json() const;
 
  private:
@@ -47,6 +51,7 @@ class Generation {
   std::vector<int32_t> token_ids_;
   std::vector<Clock::time_point> arrivals_;  // one per token
   std::string text_;
+  nlohmann::json receipt_ = nlohmann::json::object();
   v1::FinishReason finish_reason_ = v1::FINISH_REASON_UNSPECIFIED;
 };
 

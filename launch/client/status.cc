@@ -9,6 +9,7 @@
 #include <string>
 #include <thread>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
@@ -18,6 +19,7 @@
 #include "launch/client/health.h"
 #include "launch/client/interrupt.h"
 #include "launch/client/message_json.h"
+#include "launch/client/status_watch.h"
 #include "trireme/v1/cluster.grpc.pb.h"
 #include "trireme/v1/inference.grpc.pb.h"
 
@@ -29,6 +31,7 @@ using SteadyClock = std::chrono::steady_clock;
 struct StatusOptions {
   ConnectionOptions connection;
   int wait_for_ranks = 0;
+  double watch_s = 0;  // 0: one look
   bool json = false;
 };
 
@@ -126,6 +129,13 @@ void print_text(const StatusOptions& options, const ServerStatus& status) {
                                  model.tensor_parallel_size(), model.compute_dtype(), model.backend());
   }
   for (const auto& replica : status.cluster.replicas()) std::cout << replica_line(replica) << "\n";
+  if (!status.cluster.metrics_address().empty())
+    std::cout << "  metrics: http://" << status.cluster.metrics_address() << "/metrics\n";
+  for (const auto& replica : status.cluster.replicas()) {
+    if (!replica.metrics_address().empty())
+      std::cout << absl::StrFormat("  metrics of %s: http://%s/metrics\n", replica.replica_id(),
+                                   replica.metrics_address());
+  }
   std::cout << std::flush;
 }
 
@@ -173,6 +183,13 @@ int run_status(const StatusOptions& options) {
   return verdict(options, result);
 }
 
+double watch_period(const std::string& text) {
+  double seconds = 1;
+  if (!text.empty() && (!absl::SimpleAtod(text, &seconds) || !(seconds >= 0.05 && seconds <= 3600)))
+    throw CLI::ValidationError("--watch", "got '" + text + "', wanted 0.05 to 3600 seconds");
+  return seconds;
+}
+
 }  // namespace
 
 void add_status_command(CLI::App& app, int& exit_code) {
@@ -191,8 +208,18 @@ void add_status_command(CLI::App& app, int& exit_code) {
                    "wait until replicas of N ranks together serve, at most --timeout, then exit code 4")
       ->type_name("N")
       ->check(CLI::Range(1, 100000));
-  command->add_flag("--json", options->json, "print one JSON object");
-  command->callback([options, &exit_code] { exit_code = run_status(*options); });
+  auto* json = command->add_flag("--json", options->json, "print one JSON object");
+  command
+      ->add_option_function<std::string>(
+          "--watch", [options](const std::string& text) { options->watch_s = watch_period(text); },
+          "show the coordinator's replicas and totals every so often, until Ctrl-C [1]")
+      ->type_name("[SECONDS]")
+      ->expected(0, 1)
+      ->excludes(json);
+  command->callback([options, &exit_code] {
+    exit_code =
+        options->watch_s > 0 ? watch_status(options->connection, options->watch_s) : run_status(*options);
+  });
 }
 
 }  // namespace trireme::client

@@ -70,6 +70,19 @@ TEST_F(GenerationTest, TheRateIsThatOfTheWholeCall) {
   EXPECT_DOUBLE_EQ(generation_.tokens_per_s(), 5.0);
 }
 
+TEST_F(GenerationTest, ReceiptIsTakenFromTheTrailingMetadata) {
+  generation_.add_receipt({{"trireme-queue-ms", "0.250"},
+                           {"trireme-cached-tokens", "16"},
+                           {"trireme-replicas", "a-0,b-0"},
+                           {"trireme-odd-ms", "nan"},
+                           {"other", "x"}});
+  generation_.end(at(1));
+  const nlohmann::json receipt = generation_.to_json()["receipt"];
+  EXPECT_EQ(receipt,
+            nlohmann::json(
+                {{"queue_ms", 0.25}, {"cached_tokens", 16}, {"replicas", "a-0,b-0"}, {"odd_ms", "nan"}}));
+}
+
 TEST_F(GenerationTest, OtherSamplesAreLeftOut) {
   EXPECT_EQ(
       generation_.add(
