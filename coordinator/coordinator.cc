@@ -34,6 +34,7 @@ Coordinator::Coordinator(const CoordinatorOptions& options)
       frontend_(membership_, options.frontend),
       cluster_(membership_, options.cluster,
                [this](v1::GetClusterResponse& response) { describe(response); }) {
+  membership_.on_activation([this] { frontend_.replica_available(); });
   membership_.on_lease_end([this](LeaseId lease) { frontend_.lose_replica(lease); });
 }
 
@@ -75,8 +76,14 @@ void Coordinator::set_serving(bool serving) {
 }
 
 void Coordinator::describe(v1::GetClusterResponse& response) const {
-  response.set_requests_total(frontend_.num_requests());
-  response.set_requests_failed(frontend_.num_failed());
+  const RequestCounts counts = frontend_.counts();
+  response.set_requests_total(counts.accepted);
+  response.set_requests_failed(counts.failed);
+  response.set_requests_resumed(counts.resumed);
+  response.set_requests_rejected(counts.rejected);
+  response.set_requests_cancelled(counts.cancelled);
+  response.set_requests_running(static_cast<int32_t>(counts.running));
+  response.set_output_tokens(counts.output_tokens);
   response.set_version(TRIREME_VERSION);
   response.set_uptime_ms(
       std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - start_)

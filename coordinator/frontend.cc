@@ -1,5 +1,7 @@
 #include "coordinator/frontend.h"
 
+#include <algorithm>
+
 #include <spdlog/spdlog.h>
 
 #include "absl/strings/str_cat.h"
@@ -20,6 +22,14 @@ gpr_timespec capped_deadline(const grpc::CallbackServerContext& context, std::ch
   return gpr_time_cmp(wanted, latest) < 0 ? wanted : latest;
 }
 
+/// Time limits are kept to within a quarter of them, and to a quarter of a second where they are long.
+std::chrono::milliseconds tick_period(const RequestOptions& options) {
+  using std::chrono::milliseconds;
+  milliseconds shortest = options.write_timeout;
+  if (options.resume_timeout.count() > 0) shortest = std::min(shortest, options.resume_timeout);
+  return std::clamp(shortest / 4, milliseconds(10), milliseconds(250));
+}
+
 grpc::ServerUnaryReactor* answer(grpc::CallbackServerContext* context, const grpc::Status& status) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(status);
@@ -34,7 +44,9 @@ grpc::Status check_bytes(const char* field, size_t got, size_t wanted) {
 }  // namespace
 
 Frontend::Frontend(Membership& membership, const FrontendOptions& options)
-    : membership_(membership), options_(options) {
+    : membership_(membership), options_(options), ticker_(tick_period(options.request), [this](auto now) {
+        for (const auto& call : active_.all()) call->tick(now);
+      }) {
   std::random_device device;
   std::seed_seq seed{device(), device(), device(), device(), device(), device(), device(), device()};
   random_.seed(seed);
@@ -77,7 +89,8 @@ grpc::Status Frontend::admit(grpc::CallbackServerContext* context, const v1::Gen
     fixed.set_request_id(absl::StrFormat("%016x%016x", random_number(), random_number()));
   if (!fixed.sampling().has_seed()) fixed.mutable_sampling()->set_seed(random_number());
   auto made = std::make_shared<GenerateCall>(
-      std::move(fixed), std::move(assignment), capped_deadline(*context, options_.max_request_time), sink,
+      std::move(fixed), membership_, std::move(assignment),
+      capped_deadline(*context, options_.max_request_time), options_.request, sink,
       [this](const GenerateCall& ending, const grpc::Status& status) { ended(ending, status); });
   switch (active_.add(made)) {
     case ActiveRequests::Added::closed:
@@ -89,38 +102,51 @@ grpc::Status Frontend::admit(grpc::CallbackServerContext* context, const v1::Gen
     case ActiveRequests::Added::yes:
       break;
   }
-  ++num_requests_;
+  std::lock_guard lock(counts_mutex_);
+  ++counts_.accepted;
+  ++counts_.running;
   *call = std::move(made);
   return grpc::Status::OK;
 }
 
-void Frontend::launch(const std::shared_ptr<GenerateCall>& call) {
-  call->start();
-  // The lease may have ended before lose_replica() could find the request.
-  if (!membership_.registry().is_live(call->lease())) call->replica_lost();
+grpc::Status Frontend::refuse(const grpc::Status& status) {
+  std::lock_guard lock(counts_mutex_);
+  ++counts_.rejected;
+  return status;
+}
+
+RequestCounts Frontend::counts() const {
+  std::lock_guard lock(counts_mutex_);
+  return counts_;
 }
 
 void Frontend::ended(const GenerateCall& call, const grpc::Status& status) {
   active_.remove(call.request_id());
-  const bool by_client = call.cause() == RelayEnd::client_gone || call.cause() == RelayEnd::cancelled ||
-                         status.error_code() == grpc::StatusCode::INVALID_ARGUMENT ||
-                         status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
-  if (!status.ok() && !by_client) ++num_failed_;
+  const bool cancelled = call.was_cancelled() || status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
+  const bool failed = !status.ok() && !cancelled && status.error_code() != grpc::StatusCode::INVALID_ARGUMENT;
+  {
+    std::lock_guard lock(counts_mutex_);
+    --counts_.running;
+    counts_.cancelled += cancelled ? 1 : 0;
+    counts_.failed += failed ? 1 : 0;
+    counts_.resumed += call.num_resumes() > 0 ? 1 : 0;
+    counts_.output_tokens += call.num_tokens();
+  }
   spdlog::debug("request {} on replica {}: code {}, {} tokens", call.request_id(), call.replica_id(),
                 static_cast<int>(status.error_code()), call.num_tokens());
 }
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* Frontend::Generate(grpc::CallbackServerContext* context,
                                                                    const v1::GenerateRequest* request) {
-  auto* reactor = new StreamReactor;
+  auto* reactor = new StreamReactor(context);
   std::shared_ptr<GenerateCall> call;
   const grpc::Status status = admit(context, *request, *reactor, &call);
   if (!status.ok()) {
-    reactor->Finish(status);
+    reactor->Finish(refuse(status));
     return reactor;
   }
   reactor->attach(call);
-  launch(call);
+  call->start();
   return reactor;
 }
 
@@ -132,11 +158,11 @@ grpc::ServerUnaryReactor* Frontend::GenerateOnce(grpc::CallbackServerContext* co
   std::shared_ptr<GenerateCall> call;
   const grpc::Status status = admit(context, *request, *reactor, &call);
   if (!status.ok()) {
-    reactor->Finish(status);
+    reactor->Finish(refuse(status));
     return reactor;
   }
   reactor->attach(call);
-  launch(call);
+  call->start();
   return reactor;
 }
 
@@ -189,8 +215,16 @@ grpc::ServerUnaryReactor* Frontend::GetModel(grpc::CallbackServerContext* contex
 }
 
 void Frontend::lose_replica(LeaseId lease) {
-  for (const auto& call : active_.all())
-    if (call->lease() == lease) call->replica_lost();
+  for (const auto& call : active_.all()) call->replica_lost(lease);
+}
+
+void Frontend::replica_available() {
+  for (const auto& call : active_.all()) call->replica_available();
+}
+
+void Frontend::close() {
+  active_.close();
+  for (const auto& call : active_.all()) call->stop_waiting();
 }
 
 int Frontend::abort_all() {

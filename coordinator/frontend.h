@@ -1,7 +1,6 @@
 #pragma once
 // The Inference service clients call.
 
-#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -13,6 +12,7 @@
 
 #include "coordinator/active_requests.h"
 #include "coordinator/membership.h"
+#include "coordinator/ticker.h"
 #include "trireme/v1/inference.grpc.pb.h"
 
 namespace trireme {
@@ -21,6 +21,18 @@ struct FrontendOptions {
   std::chrono::milliseconds max_request_time = std::chrono::hours(1);  // caps every deadline
   std::chrono::milliseconds max_unary_time = std::chrono::seconds(30);
   std::chrono::milliseconds retry_delay = std::chrono::seconds(1);  // told to clients while nobody serves
+  RequestOptions request;
+};
+
+/// What became of the requests since the start.
+struct RequestCounts {
+  int64_t accepted = 0;       // and relayed
+  int64_t rejected = 0;       // before a replica was chosen
+  int64_t running = 0;        // being relayed now
+  int64_t failed = 0;         // by the service, not by the client
+  int64_t cancelled = 0;      // by Cancel, a client that left, or a deadline
+  int64_t resumed = 0;        // continued on another replica
+  int64_t output_tokens = 0;  // passed on; counted as requests end
 };
 
 /// Validates, fixes what a resumption must find unchanged (request id, seed), chooses a replica and relays.
@@ -44,22 +56,24 @@ class Frontend : public v1::Inference::CallbackService {
   grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context, const v1::GetModelRequest* request,
                                      v1::GetModelResponse* response) override;
 
-  /// Ends the requests of a replica that is gone.
+  /// The requests of a replica that is gone go on elsewhere, or end.
   void lose_replica(LeaseId lease);
-  /// New requests get UNAVAILABLE with a retry delay.
-  void close() { active_.close(); }
+  /// A replica takes requests from now on, those that wait for one first of all.
+  void replica_available();
+  /// New requests get UNAVAILABLE with a retry delay; what has lost its replica waits for no other.
+  void close();
   bool wait_until_idle(std::chrono::milliseconds timeout) { return active_.wait_until_empty(timeout); }
   /// Ends what still runs with UNAVAILABLE; how many that were.
   int abort_all();
 
-  int64_t num_requests() const { return num_requests_; }
-  int64_t num_failed() const { return num_failed_; }  // by us or a replica, not by the client
+  RequestCounts counts() const;
 
  private:
   /// Everything before the relay starts. `call` is set when the status is OK.
   grpc::Status admit(grpc::CallbackServerContext* context, const v1::GenerateRequest& request,
                      GenerateSink& sink, std::shared_ptr<GenerateCall>* call);
-  void launch(const std::shared_ptr<GenerateCall>& call);
+  /// Counts it.
+  grpc::Status refuse(const grpc::Status& status);
   void ended(const GenerateCall& call, const grpc::Status& status);
   grpc::Status check_model(const std::string& model) const;
   grpc::Status nobody_serves() const;
@@ -70,10 +84,11 @@ class Frontend : public v1::Inference::CallbackService {
   Membership& membership_;
   const FrontendOptions options_;
   ActiveRequests active_;
-  std::atomic<int64_t> num_requests_{0};
-  std::atomic<int64_t> num_failed_{0};
+  mutable std::mutex counts_mutex_;
+  RequestCounts counts_;
   std::mutex random_mutex_;
   std::mt19937_64 random_;
+  Ticker ticker_;  // ends before the rest
 };
 
 }  // namespace trireme

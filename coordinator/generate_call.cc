@@ -1,92 +1,194 @@
 #include "coordinator/generate_call.h"
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "proto/support/errors.h"
 
 namespace trireme {
 namespace {
 
-constexpr std::chrono::seconds kCancelTimeout{5};
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+/// A replica that resets a stream, as one does whose unread output grows too large, looks like one that ends.
+/// After a write that took this long it was the client: the buffers on the way are full only then.
+constexpr std::chrono::seconds kSlowWrite{1};
 
 int num_samples(const v1::GenerateRequest& request) {
   return request.output().has_n() ? request.output().n() : 1;
 }
 
-/// One Cancel sent to a replica.
-struct CancelCall {
-  grpc::ClientContext context;
-  v1::CancelRequest request;
-  v1::CancelResponse response;
-};
+LifeLimits life_limits(const RequestOptions& options, gpr_timespec deadline) {
+  LifeLimits limits;
+  limits.max_resumes = options.max_resumes;
+  limits.resume_timeout = options.resume_timeout;
+  const gpr_timespec left = gpr_time_sub(deadline, gpr_now(GPR_CLOCK_MONOTONIC));
+  limits.deadline = steady_clock::now() + milliseconds(gpr_time_to_millis(left) + 1);  // rounded up
+  return limits;
+}
 
 }  // namespace
 
-GenerateCall::GenerateCall(v1::GenerateRequest request, std::unique_ptr<Assignment> assignment,
-                           gpr_timespec deadline, GenerateSink& sink,
+GenerateCall::GenerateCall(v1::GenerateRequest request, Membership& membership,
+                           std::unique_ptr<Assignment> assignment, gpr_timespec deadline,
+                           const RequestOptions& options, GenerateSink& sink,
                            std::function<void(const GenerateCall&, const grpc::Status&)> on_end)
     : request_(std::move(request)),
-      assignment_(std::move(assignment)),
+      membership_(membership),
+      deadline_(deadline),
+      options_(options),
       sink_(sink),
       on_end_(std::move(on_end)),
-      relay_(static_cast<RelayStreams&>(*this)),
+      life_(static_cast<LifeActions&>(*this), life_limits(options, deadline)),
       transcript_(num_samples(request_)) {
-  context_.set_deadline(deadline);  // C++ propagates none by itself
+  for (const v1::ResumeState& state : request_.resume())
+    transcript_.begin_with(state.index(), state.token_ids().data(), state.token_ids_size(), state.finished());
+  set_attempt(std::move(assignment));
+}
+
+void GenerateCall::set_attempt(std::unique_ptr<Assignment> assignment) {
+  auto attempt =
+      std::make_shared<ReplicaCall>(std::move(assignment), deadline_, static_cast<ReplicaCallOwner&>(*this));
+  std::lock_guard lock(mutex_);
+  attempt_ = std::move(attempt);
+}
+
+std::shared_ptr<ReplicaCall> GenerateCall::attempt() const {
+  std::lock_guard lock(mutex_);
+  return attempt_;
 }
 
 void GenerateCall::start() {
   self_ = shared_from_this();
-  assignment_->link().stub->async()->Generate(&context_, &request_, this);
-  AddHold();  // reads are started from the client's side too; release() takes it back
-  relay_.start();
-  StartCall();
+  life_.start();
 }
 
-void GenerateCall::read() { StartRead(&message_); }
+bool GenerateCall::find_replica() {
+  std::vector<Incarnation> excluded = lost_;
+  excluded.insert(excluded.end(), refused_.begin(), refused_.end());
+  std::unique_ptr<Assignment> assignment = membership_.assign(excluded);
+  if (!assignment) return false;
+  set_attempt(std::move(assignment));
+  return true;
+}
 
-void GenerateCall::write() {
-  if (record(message_)) {
-    sink_.write(message_);
-  } else {
-    relay_.end(RelayEnd::malformed);
-    relay_.on_written(true);
+void GenerateCall::start_attempt() {
+  const auto self = shared_from_this();
+  num_resumes_ = static_cast<int>(lost_.size());
+  if (num_resumes_ > 0) fill_resume();
+  const std::shared_ptr<ReplicaCall> attempt = this->attempt();
+  attempt->start(request_);
+  // The lease may have ended before replica_lost() could find this attempt.
+  if (!membership_.registry().is_live(attempt->link().lease)) attempt->end(RelayEnd::replica_lost);
+}
+
+void GenerateCall::fill_resume() {
+  request_.clear_resume();
+  for (size_t i = 0; i < transcript_.samples().size(); ++i) {
+    const Transcript::Sample& sample = transcript_.samples()[i];
+    if (sample.token_ids.empty() && !sample.finished) continue;
+    v1::ResumeState* state = request_.add_resume();
+    state->set_index(static_cast<int32_t>(i));
+    state->mutable_token_ids()->Assign(sample.token_ids.begin(), sample.token_ids.end());
+    state->set_finished(sample.finished);
   }
 }
 
-void GenerateCall::OnReadDone(bool ok) {
-  if (ok) note_arrival();
-  relay_.on_read(ok);
-}
-
-void GenerateCall::note_arrival() {
-  bool ask_again;
+void GenerateCall::pass_on(v1::GenerateResponse& message) {
+  if (has_prompt_) message.clear_prompt();  // the client has one, from the replica before
+  const bool has_content = message.has_prompt() || message.has_usage() || message.deltas_size() > 0;
+  const bool recorded = record(message);
+  if (!recorded) attempt_->end(RelayEnd::malformed);
+  if (!recorded || !has_content) return attempt_->on_written(true);
   {
-    std::lock_guard lock(cancel_mutex_);
-    // A Cancel that overtook the request itself found nothing to cancel: now the replica has it.
-    ask_again = cancel_requested_ && !has_message_;
-    has_message_ = true;
+    std::lock_guard lock(mutex_);
+    write_began_ = steady_clock::now();
   }
-  if (ask_again) cancel_request(gpr_inf_future(GPR_CLOCK_MONOTONIC), [] {});
+  sink_.write(message);
 }
 
 bool GenerateCall::record(const v1::GenerateResponse& message) {
+  has_prompt_ = has_prompt_ || message.has_prompt();
   has_usage_ = has_usage_ || message.has_usage();
   for (const v1::Delta& delta : message.deltas()) {
     if (!transcript_.append(delta.index(), delta.token_ids().data(), delta.token_ids_size(),
                             delta.has_finish_reason()))
       return false;
+    cut_short_ = cut_short_ || delta.finish_reason() == v1::FINISH_REASON_CANCELLED;
   }
   return true;
 }
 
-void GenerateCall::OnDone(const grpc::Status& status) {
-  upstream_status_ = status;
-  relay_.on_upstream_done();
+bool GenerateCall::was_cancelled() const {
+  return cut_short_ || cause_ == RelayEnd::client_gone || cause_ == RelayEnd::slow_client ||
+         cause_ == RelayEnd::cancelled;
 }
 
-void GenerateCall::finish(RelayEnd end) {
+void GenerateCall::on_written(bool ok) {
+  {
+    std::lock_guard lock(mutex_);
+    last_write_ = steady_clock::now() - *std::exchange(write_began_, std::nullopt);
+  }
+  attempt_->on_written(ok);
+}
+
+void GenerateCall::replica_lost(LeaseId lease) {
+  const std::shared_ptr<ReplicaCall> attempt = this->attempt();
+  if (attempt->link().lease == lease) attempt->end(RelayEnd::replica_lost);
+}
+
+void GenerateCall::tick(Time now) {
+  if (is_slow(now)) {
+    life_.end(RelayEnd::slow_client);
+    std::lock_guard lock(mutex_);
+    if (write_began_) sink_.reset();  // it is there for as long as its write is open
+  }
+  life_.tick(now);
+}
+
+bool GenerateCall::is_slow(Time now) const {
+  std::lock_guard lock(mutex_);
+  return write_began_ && now - *write_began_ > options_.write_timeout;
+}
+
+void GenerateCall::cancel_request(gpr_timespec deadline, std::function<void()> done) {
+  if (life_.cancel())
+    attempt()->cancel_request(request_id(), deadline, std::move(done));
+  else
+    done();
+}
+
+AttemptEnd GenerateCall::judge(RelayEnd cause, const grpc::Status& status) const {
+  if (has_usage_) return AttemptEnd::done;  // everything was passed on
+  if (cause == RelayEnd::replica_lost) return AttemptEnd::lost;
+  if (cause != RelayEnd::upstream) return AttemptEnd::done;
+  const grpc::StatusCode code = status.error_code();
+  if (code == grpc::StatusCode::RESOURCE_EXHAUSTED && !attempt_->has_message()) return AttemptEnd::refused;
+  // Nobody here cancelled: a server that goes away ends its calls so.
+  if (code == grpc::StatusCode::CANCELLED)
+    return last_write_ >= kSlowWrite ? AttemptEnd::done : AttemptEnd::lost;
+  return code == grpc::StatusCode::UNAVAILABLE ? AttemptEnd::lost : AttemptEnd::done;
+}
+
+void GenerateCall::on_call_ended(RelayEnd cause, const grpc::Status& status) {
+  const AttemptEnd end = judge(cause, status);
+  const ReplicaLink& link = attempt_->link();
+  status_ = status;
+  Incarnation incarnation{replica_id(), link.registration.incarnation()};
+  if (end == AttemptEnd::refused) refused_.push_back(std::move(incarnation));
+  if (end == AttemptEnd::lost) {
+    lost_.push_back(std::move(incarnation));
+    loss_ = absl::StrCat("replica ", replica_id(), " was lost");
+    if (cause == RelayEnd::upstream) absl::StrAppend(&loss_, " (", status.error_message(), ")");
+  }
+  life_.attempt_ended(end, cause, steady_clock::now());
+}
+
+void GenerateCall::finish(RelayEnd cause) {
   const std::shared_ptr<GenerateCall> self = std::move(self_);
-  const grpc::Status status = final_status(end);
-  assignment_->release();
+  cause_ = cause;
+  const grpc::Status status = final_status(cause);
   on_end_(*this, status);
   sink_.finish(status);
 }
@@ -99,14 +201,21 @@ grpc::Status GenerateCall::lost(const std::string& why) const {
       "REPLICA_LOST", {{"tokens_sent", tokens}, {"request_id", request_id()}, {"replica_id", replica_id()}});
 }
 
-grpc::Status GenerateCall::final_status(RelayEnd end) const {
-  switch (end) {
+grpc::Status GenerateCall::final_status(RelayEnd cause) const {
+  switch (cause) {
     case RelayEnd::client_gone:
       return grpc::Status(grpc::StatusCode::CANCELLED, "the client is gone");
+    case RelayEnd::slow_client:
+      return slow_client();
     case RelayEnd::cancelled:
       return grpc::Status(grpc::StatusCode::CANCELLED, "Cancel was called");
     case RelayEnd::replica_lost:
-      return lost(absl::StrCat("replica ", replica_id(), " was lost"));
+      if (has_usage_) return grpc::Status::OK;
+      if (gpr_time_cmp(gpr_now(GPR_CLOCK_MONOTONIC), deadline_) >= 0)
+        return grpc::Status(grpc::StatusCode::DEADLINE_EXCEEDED, loss_);
+      if (transcript_.num_tokens() == 0 && rpc::retry_info(status_))
+        return status_;  // the replica's own words: it takes nothing now
+      return lost(loss_);
     case RelayEnd::aborted:
       return lost("the coordinator shut down");
     case RelayEnd::malformed:
@@ -115,35 +224,20 @@ grpc::Status GenerateCall::final_status(RelayEnd end) const {
     case RelayEnd::upstream:
       break;
   }
-  const grpc::StatusCode code = upstream_status_.error_code();
-  if (code == grpc::StatusCode::UNAVAILABLE && transcript_.num_tokens() == 0 &&
-      rpc::retry_info(upstream_status_))
-    return upstream_status_;  // the replica's own words: it takes nothing now
-  // Nobody here cancelled: a server that goes away ends its calls so.
-  if (code == grpc::StatusCode::UNAVAILABLE || code == grpc::StatusCode::CANCELLED)
-    return lost(absl::StrCat("replica ", replica_id(), " was lost (", upstream_status_.error_message(), ")"));
-  if (code == grpc::StatusCode::OK && !has_usage_)
-    return grpc::Status(grpc::StatusCode::INTERNAL,
-                        absl::StrCat("replica ", replica_id(), " ended its stream without usage"));
-  return upstream_status_;
+  return upstream_status();
 }
 
-void GenerateCall::cancel_request(gpr_timespec deadline, std::function<void()> done) {
-  {
-    std::lock_guard lock(cancel_mutex_);
-    cancel_requested_ = true;
-  }
-  auto call = std::make_shared<CancelCall>();
-  const gpr_timespec latest =
-      gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_seconds(kCancelTimeout.count(), GPR_TIMESPAN));
-  call->context.set_deadline(gpr_time_cmp(deadline, latest) < 0 ? deadline : latest);
-  call->request.set_request_id(request_id());
-  assignment_->link().stub->async()->Cancel(
-      &call->context, &call->request, &call->response,
-      [self = shared_from_this(), call, done = std::move(done)](const grpc::Status& status) {
-        if (!status.ok()) self->relay_.end(RelayEnd::cancelled);
-        done();
-      });
+grpc::Status GenerateCall::slow_client() const {
+  return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
+                      absl::StrCat("request ", request_id(), ": the client does not read its messages"));
+}
+
+grpc::Status GenerateCall::upstream_status() const {
+  if (status_.error_code() == grpc::StatusCode::OK && !has_usage_)
+    return grpc::Status(grpc::StatusCode::INTERNAL,
+                        absl::StrCat("replica ", replica_id(), " ended its stream without usage"));
+  if (status_.ok() || has_usage_) return grpc::Status::OK;
+  return status_.error_code() == grpc::StatusCode::CANCELLED ? slow_client() : status_;
 }
 
 }  // namespace trireme

@@ -11,10 +11,12 @@ namespace trireme {
 /// Generate: each message is written on. Deletes itself.
 class StreamReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>, public GenerateSink {
  public:
+  explicit StreamReactor(grpc::CallbackServerContext* context) : context_(context) {}
   /// Before the call starts.
   void attach(std::shared_ptr<GenerateCall> call) { call_ = std::move(call); }
 
   void write(const v1::GenerateResponse& message) override { StartWrite(&message); }
+  void reset() override { context_->TryCancel(); }
   void finish(const grpc::Status& status) override { Finish(status); }
 
  private:
@@ -24,6 +26,7 @@ class StreamReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>, pub
   }
   void OnDone() override { delete this; }
 
+  grpc::CallbackServerContext* const context_;
   std::shared_ptr<GenerateCall> call_;  // null: refused
 };
 
@@ -35,6 +38,7 @@ class OnceReactor : public grpc::ServerUnaryReactor, public GenerateSink {
   void attach(std::shared_ptr<GenerateCall> call) { call_ = std::move(call); }
 
   void write(const v1::GenerateResponse& message) override;
+  void reset() override {}  // its writes are never open
   void finish(const grpc::Status& status) override;
 
  private:

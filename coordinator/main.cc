@@ -25,6 +25,9 @@ struct Flags {
   bool keep_replicas = false;
   double drain_timeout_s = 30;
   double max_request_time_s = 3600;
+  int max_resumes = 1;
+  double resume_timeout_s = 10;
+  double write_timeout_s = 30;
 };
 
 std::string check_tensor_parallel(const std::string& text) {
@@ -60,6 +63,18 @@ void add_flags(CLI::App& app, Flags& flags) {
                  "seconds after which a request ends, whatever deadline it came with")
       ->check(seconds_from(0.001))
       ->capture_default_str();
+  app.add_option("--max-resumes", flags.max_resumes,
+                 "deaths of replicas a request outlives: it goes on on another one")
+      ->check(CLI::Range(0, 100))
+      ->capture_default_str();
+  app.add_option("--resume-timeout", flags.resume_timeout_s,
+                 "seconds a request waits, after its replica died, for another one to serve")
+      ->check(seconds_from(0))
+      ->capture_default_str();
+  app.add_option("--write-timeout", flags.write_timeout_s,
+                 "seconds after which a request ends whose client does not read")
+      ->check(seconds_from(0.001))
+      ->capture_default_str();
   app.add_flag("--keep-replicas", flags.keep_replicas,
                "do not stop the replicas on SIGTERM; they join the next coordinator");
   app.add_option("--log-level", flags.log_level, "to stderr; prompts and outputs are never logged")
@@ -79,6 +94,9 @@ absl::StatusOr<trireme::CoordinatorOptions> to_options(const Flags& flags) {
   options.insecure = flags.insecure;
   options.keep_replicas = flags.keep_replicas;
   options.frontend.max_request_time = milliseconds(flags.max_request_time_s);
+  options.frontend.request.max_resumes = flags.max_resumes;
+  options.frontend.request.resume_timeout = milliseconds(flags.resume_timeout_s);
+  options.frontend.request.write_timeout = milliseconds(flags.write_timeout_s);
   if (flags.tensor_parallel != "auto")
     options.cluster.tensor_parallel_size = std::stoi(flags.tensor_parallel);
   return options;

@@ -63,6 +63,7 @@ absl::StatusOr<LeaseId> Membership::join(const v1::ReplicaRegistration& registra
 void Membership::activate(LeaseId lease) {
   registry_.activate(lease);
   refresh_serving();
+  if (activation_) activation_();
 }
 
 void Membership::drain(LeaseId lease) {
@@ -92,8 +93,8 @@ void Membership::leave(LeaseId lease) {
   if (lease_end_) lease_end_(lease);
 }
 
-std::unique_ptr<Assignment> Membership::assign() {
-  while (const std::optional<LeaseId> lease = registry_.acquire()) {
+std::unique_ptr<Assignment> Membership::assign(const std::vector<Incarnation>& excluded) {
+  while (const std::optional<LeaseId> lease = registry_.acquire(excluded)) {
     std::lock_guard lock(mutex_);
     const auto member = members_.find(*lease);
     if (member != members_.end()) return std::make_unique<Assignment>(registry_, member->second.link);

@@ -51,6 +51,8 @@ class Membership {
  public:
   /// Called after a lease ended, outside all locks: work on that replica is lost.
   void on_lease_end(std::function<void(LeaseId)> callback) { lease_end_ = std::move(callback); }
+  /// Called after a replica began to take requests, outside all locks.
+  void on_activation(std::function<void()> callback) { activation_ = std::move(callback); }
   /// Called with whether there is a replica that takes requests, at once and on each change, in order.
   void on_serving_change(std::function<void(bool)> callback);
 
@@ -62,8 +64,8 @@ class Membership {
   void report(LeaseId lease, const v1::ReplicaLoad& load);
   void leave(LeaseId lease);
 
-  /// The least loaded serving replica; null when there is none.
-  std::unique_ptr<Assignment> assign();
+  /// The least loaded serving replica that is none of `excluded`; null when there is none.
+  std::unique_ptr<Assignment> assign(const std::vector<Incarnation>& excluded = {});
 
   const ReplicaRegistry& registry() const { return registry_; }
   std::vector<v1::ReplicaStatus> describe() const;
@@ -80,6 +82,7 @@ class Membership {
   mutable std::mutex mutex_;
   std::map<LeaseId, Member> members_;
   std::function<void(LeaseId)> lease_end_;
+  std::function<void()> activation_;
   std::mutex serving_mutex_;  // held during the callback, so that changes arrive in order
   std::function<void(bool)> serving_change_;
   bool serving_ = false;

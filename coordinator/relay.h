@@ -9,8 +9,9 @@ namespace trireme {
 enum class RelayEnd {
   upstream,      // the replica ended its stream, well or not: its status says
   client_gone,   // the client cancelled, its deadline passed, or its connection broke
+  slow_client,   // the client did not take a message in time
   cancelled,     // Cancel was called, and the replica could not be told
-  replica_lost,  // the replica's lease ended
+  replica_lost,  // the replica's lease ended, and no other one goes on with the request
   malformed,     // the replica sent something that cannot be passed on
   aborted,       // the coordinator ends before the request does
 };

@@ -16,6 +16,12 @@ absl::Status differs(const char* what, const std::string& live, const std::strin
       absl::StrCat(what, " differs: replica ", replica_id, " serves '", live, "', got '", got, "'"));
 }
 
+bool is_any_of(const ReplicaDescription& replica, const std::vector<Incarnation>& incarnations) {
+  return std::any_of(incarnations.begin(), incarnations.end(), [&](const Incarnation& incarnation) {
+    return incarnation.replica_id == replica.replica_id && incarnation.incarnation == replica.incarnation;
+  });
+}
+
 }  // namespace
 
 absl::Status ReplicaRegistry::check_model(const ModelIdentity& model) const {
@@ -109,12 +115,13 @@ void ReplicaRegistry::end(LeaseId lease) {
   leases_.erase(lease);
 }
 
-std::optional<LeaseId> ReplicaRegistry::acquire() {
+std::optional<LeaseId> ReplicaRegistry::acquire(const std::vector<Incarnation>& excluded) {
   std::lock_guard lock(mutex_);
   std::vector<ReplicaView> views;
   std::vector<Entry*> entries;
   for (auto& [lease, entry] : leases_) {
-    if (entry.record.phase != ReplicaPhase::serving) continue;
+    if (entry.record.phase != ReplicaPhase::serving || is_any_of(entry.record.description, excluded))
+      continue;
     views.push_back({entry.record.outstanding, entry.record.waiting, entry.last_chosen});
     entries.push_back(&entry);
   }

@@ -33,6 +33,12 @@ struct ReplicaDescription {
   int32_t max_context_len = 0;
 };
 
+/// One start of a replica.
+struct Incarnation {
+  std::string replica_id;
+  std::string incarnation;
+};
+
 /// Names one registration; never used again.
 using LeaseId = uint64_t;
 
@@ -65,8 +71,9 @@ class ReplicaRegistry {
   /// The replica is gone. Unknown leases are ignored by this and all calls above.
   void end(LeaseId lease);
 
-  /// Chooses a serving replica and counts a request on it, which release() takes back.
-  std::optional<LeaseId> acquire();
+  /// Chooses a serving replica that is none of `excluded` and counts a request on it, which release() takes
+  /// back.
+  std::optional<LeaseId> acquire(const std::vector<Incarnation>& excluded = {});
   void release(LeaseId lease);
 
   bool is_live(LeaseId lease) const;

@@ -16,6 +16,13 @@ class Transcript {
 
   explicit Transcript(int num_samples) : samples_(static_cast<size_t>(num_samples)) {}
 
+  /// What a sample had before this relay: the request came with it.
+  bool begin_with(int index, const int32_t* begin, int count, bool finished) {
+    if (!append(index, begin, count, finished)) return false;
+    num_tokens_ -= count;
+    return true;
+  }
+
   /// A sample's next tokens, [begin, begin + count). False, and nothing is taken, when there is no such
   /// sample or it was finished before.
   bool append(int index, const int32_t* begin, int count, bool finished) {
@@ -28,6 +35,7 @@ class Transcript {
     return true;
   }
 
+  /// Of all samples, without what they began with.
   int64_t num_tokens() const { return num_tokens_; }
   const std::vector<Sample>& samples() const { return samples_; }
 

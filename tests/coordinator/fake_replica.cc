@@ -59,6 +59,26 @@ FakeReplica::Script send_tokens(int n) {
   };
 }
 
+FakeReplica::Script continue_to(int n) {
+  return [n](grpc::ServerContext&, const v1::GenerateRequest& request, FakeReplica::Writer& writer) {
+    send_prompt(request, writer);
+    const v1::ResumeState none;
+    const v1::ResumeState& state = request.resume_size() > 0 ? request.resume(0) : none;
+    for (int i = 0; i < state.token_ids_size(); ++i) {
+      if (state.token_ids(i) != i)
+        return grpc::Status(grpc::StatusCode::INTERNAL, absl::StrCat("resumed with a wrong token ", i));
+    }
+    v1::GenerateResponse end;
+    if (!state.finished()) {
+      for (int i = state.token_ids_size(); i < n; ++i) send_token(writer, i);
+      end.add_deltas()->set_finish_reason(v1::FINISH_REASON_LENGTH);
+    }
+    end.mutable_usage()->set_completion_tokens(n);
+    writer.Write(end);
+    return grpc::Status::OK;
+  };
+}
+
 FakeReplica::Script send_then_wait(FakeReplica*& self, int n) {
   return [&self, n](grpc::ServerContext& context, const v1::GenerateRequest& request,
                     FakeReplica::Writer& writer) {

@@ -72,6 +72,9 @@ bool send_token(FakeReplica::Writer& writer, int32_t token_id);
 bool send_end(FakeReplica::Writer& writer, int num_tokens, v1::FinishReason reason);
 /// Prompt, tokens 0 to n - 1 with text "t<i> ", end.
 FakeReplica::Script send_tokens(int n);
+/// What an engine does with a ResumeState: prompt, the tokens that are left of 0 to n - 1, end. What the
+/// request has already must be the first of them. Samples that are finished stay so.
+FakeReplica::Script continue_to(int n);
 /// Prompt and n tokens, then nothing until the request is cancelled one way or the other.
 FakeReplica::Script send_then_wait(FakeReplica*& self, int n);
 

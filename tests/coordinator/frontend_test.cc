@@ -177,7 +177,7 @@ TEST(FrontendTest, CancelThatOvertakesTheRequestIsRepeated) {
 }
 
 TEST(FrontendTest, ReplicaThatDiesInMidStreamIsUnavailableWithTheTokensSent) {
-  TestCluster cluster;
+  TestCluster cluster(without_waiting());
   FakeReplica* self = nullptr;
   const auto a = cluster.join("a", send_then_wait(self, 3));
   self = &a->replica;
@@ -193,7 +193,7 @@ TEST(FrontendTest, ReplicaThatDiesInMidStreamIsUnavailableWithTheTokensSent) {
 }
 
 TEST(FrontendTest, EndOfTheLeaseEndsItsRequests) {
-  TestCluster cluster;
+  TestCluster cluster(without_waiting());
   FakeReplica* self = nullptr;
   const auto a = cluster.join("a", send_then_wait(self, 2));
   self = &a->replica;

@@ -27,7 +27,7 @@ TEST(LostConnectionTest, ClientWhoseConnectionBreaksIsGone) {
 }
 
 TEST(LostConnectionTest, ReplicaBehindABrokenConnectionIsLost) {
-  TestCluster cluster;
+  TestCluster cluster(without_waiting());
   FakeReplica* self = nullptr;
   FakeReplica replica(send_then_wait(self, 2));
   self = &replica;
@@ -45,7 +45,7 @@ TEST(LostConnectionTest, ReplicaBehindABrokenConnectionIsLost) {
 
 // A stopped process or a partition closes nothing. Only keepalive notices, 2 s + 2 s.
 TEST(LostConnectionTest, SilentReplicaIsNoticedByKeepalive) {
-  TestCluster cluster;
+  TestCluster cluster(without_waiting());
   FakeReplica* self = nullptr;
   FakeReplica replica(send_then_wait(self, 2));
   self = &replica;

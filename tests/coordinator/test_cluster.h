@@ -19,6 +19,13 @@ inline CoordinatorOptions on_a_free_port() {
   return options;
 }
 
+/// A request whose replica died and that finds no other one ends at once.
+inline CoordinatorOptions without_waiting() {
+  CoordinatorOptions options = on_a_free_port();
+  options.frontend.request.resume_timeout = std::chrono::milliseconds(0);
+  return options;
+}
+
 inline v1::GenerateRequest token_request(const std::string& id = "") {
   v1::GenerateRequest request;
   request.set_request_id(id);
@@ -85,7 +92,11 @@ class Stream {
   bool next() {
     message.Clear();
     if (!reader_->Read(&message)) return false;
-    if (message.has_prompt()) prompt = message.prompt();
+    if (message.has_prompt()) {
+      prompt = message.prompt();
+      ++num_prompts;
+    }
+    if (message.has_usage()) usage = message.usage();
     for (const v1::Delta& delta : message.deltas()) {
       tokens.insert(tokens.end(), delta.token_ids().begin(), delta.token_ids().end());
       text += delta.text();
@@ -108,6 +119,8 @@ class Stream {
 
   v1::GenerateResponse message;
   v1::PromptInfo prompt;
+  int num_prompts = 0;
+  v1::Usage usage;
   std::vector<int32_t> tokens;
   std::string text;
   v1::FinishReason finish_reason = v1::FINISH_REASON_UNSPECIFIED;
