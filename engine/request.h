@@ -39,6 +39,9 @@ struct Request {
   StoppingParams stopping;
   int32_t priority = 0;     // lower first
   uint64_t cache_salt = 0;  // prefixes are shared only between requests of equal salt: one per tenant
+  /// Samples of one prompt name the handle of the first of them; 0: a prompt of its own. They share the
+  /// prompt's blocks with each other even where there is no prefix cache.
+  RequestHandle prompt_group = 0;
 };
 
 enum class FinishReason : uint8_t { none, length, stop, cancelled, numerical_error };

@@ -27,6 +27,21 @@ ResponseOptions response_options(const AdmittedRequest& admitted) {
   return options;
 }
 
+TokenOutput cancelled_output(uint32_t sample_index) {
+  TokenOutput end;
+  end.sample_index = sample_index;
+  end.finish = FinishReason::cancelled;
+  end.has_token = false;
+  return end;
+}
+
+std::vector<Request> unfinished_samples(const Request& request, const ResponseBuilder& builder,
+                                        const std::vector<ResumeFields>& states) {
+  std::vector<bool> finished;
+  for (size_t i = 0; i < builder.num_samples(); ++i) finished.push_back(builder.finished(i));
+  return split_samples(request, states, finished);
+}
+
 }  // namespace
 
 void GenerateCall::begin(const v1::GenerateRequest& message) {
@@ -58,13 +73,15 @@ void GenerateCall::prepare() {
   grpc::Status status = build_request(admitted_, environment_.model, request);
   std::optional<ResponseBuilder> builder;
   if (status.ok()) status = make_builder(request, builder);
+  std::vector<Request> samples;
+  if (status.ok()) samples = unfinished_samples(request, *builder, admitted_.fields.resume);
   std::lock_guard lock(mutex_);
   if (released_) return;
   if (!status.ok()) return fail(status);
   builder_ = std::move(builder);
   receipt_.submitted(static_cast<int32_t>(request.prompt.size()), !admitted_.fields.resume.empty());
   admitted_ = {};
-  submit(std::move(request));
+  submit(std::move(samples));
 }
 
 grpc::Status GenerateCall::make_builder(const Request& request, std::optional<ResponseBuilder>& builder) {
@@ -73,24 +90,23 @@ grpc::Status GenerateCall::make_builder(const Request& request, std::optional<Re
   prompt.set_model(environment_.model.name);
   prompt.mutable_token_ids()->Assign(request.prompt.begin(), request.prompt.end());
   prompt.set_seed(request.sampling.seed);
-  builder.emplace(environment_.model.tokenizer, response_options(admitted_), std::move(prompt));
+  builder.emplace(environment_.model.tokenizer, response_options(admitted_), std::move(prompt),
+                  admitted_.fields.n.value_or(1));
   const auto violation = builder->resume(admitted_.fields.resume, request.stopping);
   return violation ? rpc::invalid_field(violation->field, violation->description) : grpc::Status::OK;
 }
 
-void GenerateCall::submit(Request request) {
-  if (builder_->finished()) return flush();  // another replica has produced everything
+void GenerateCall::submit(std::vector<Request> samples) {
+  if (samples.empty()) return flush();  // other replicas have produced everything
+  std::vector<uint32_t> indices;
+  for (const Request& sample : samples) indices.push_back(sample.sampling.sample_index);
   if (cancelled_) {
-    TokenOutput end;
-    end.finish = FinishReason::cancelled;
-    end.has_token = false;
-    builder_->append(end);
+    for (const uint32_t index : indices) builder_->append(cancelled_output(index));
     return flush();
   }
-  const auto handle = environment_.leader.submit(std::move(request), shared_from_this());
-  if (!handle.ok()) return fail(refusal(handle.status()));
-  handle_ = *handle;
-  running_ = true;
+  const auto first = environment_.leader.submit(std::move(samples), shared_from_this());
+  if (!first.ok()) return fail(refusal(first.status()));
+  for (size_t i = 0; i < indices.size(); ++i) running_[indices[i]] = *first + i;
 }
 
 void GenerateCall::deliver() {
@@ -98,11 +114,14 @@ void GenerateCall::deliver() {
   outputs_.clear();
   const absl::Status error = outbox.drain(outputs_);
   if (released_ || !builder_) return;
-  for (const TokenOutput& output : outputs_) builder_->append(output);
-  if (!error.ok() || (!outputs_.empty() && outputs_.back().finish != FinishReason::none)) running_ = false;
+  for (const TokenOutput& output : outputs_) {
+    builder_->append(output);
+    if (output.finish != FinishReason::none) running_.erase(output.sample_index);
+  }
   if (!builder_->error().ok()) return fail(rpc::to_grpc(builder_->error()));
+  end_finished_samples();
   if (builder_->finished()) {
-    end_engine_side();  // after a stop string it would go on
+    end_engine_side();
   } else if (!error.ok()) {
     if (absl::IsCancelled(error)) reset_stream();
     return fail(absl::IsUnavailable(error) ? refusal(error) : rpc::to_grpc(error));
@@ -113,7 +132,7 @@ void GenerateCall::deliver() {
 void GenerateCall::cancel() {
   std::lock_guard lock(mutex_);
   cancelled_ = true;
-  if (running_) environment_.leader.cancel(*handle_);
+  for (const auto& [index, handle] : running_) environment_.leader.cancel(handle);
 }
 
 void GenerateCall::abandon() {
@@ -138,7 +157,16 @@ void GenerateCall::account_end() {
 
 void GenerateCall::end_engine_side() {
   outbox.close();
-  if (std::exchange(running_, false)) environment_.leader.cancel(*handle_);
+  for (const auto& [index, handle] : std::exchange(running_, {})) environment_.leader.cancel(handle);
+}
+
+// After a stop string the engine would go on.
+void GenerateCall::end_finished_samples() {
+  std::erase_if(running_, [this](const auto& running) {
+    const bool finished = builder_->finished(running.first);
+    if (finished) environment_.leader.cancel(running.second);
+    return finished;
+  });
 }
 
 void GenerateCall::fail(grpc::Status error) {

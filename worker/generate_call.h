@@ -1,6 +1,8 @@
 #pragma once
 // One running Generate or GenerateOnce, but for its gRPC reactor.
 
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -73,7 +75,8 @@ class GenerateCall : public RequestSink,
  private:
   void prepare();
   grpc::Status make_builder(const Request& request, std::optional<ResponseBuilder>& builder);
-  void submit(Request request);
+  void submit(std::vector<Request> samples);
+  void end_finished_samples();
   void fail(grpc::Status error);
   void account_end();
   void end_engine_side();
@@ -81,10 +84,9 @@ class GenerateCall : public RequestSink,
   const CallEnvironment environment_;
   AdmittedRequest admitted_;
   std::string request_id_;
-  std::optional<RequestHandle> handle_;
   std::vector<TokenOutput> outputs_;
+  std::map<uint32_t, RequestHandle> running_;  // by sample: the engine has it, for all we know
   bool id_taken_ = false;
-  bool running_ = false;  // the engine has it, for all we know
   bool cancelled_ = false;
   bool released_ = false;
 };

@@ -95,7 +95,7 @@ void OnceCall::flush() {
   v1::GenerateResponse message;
   while (error_.ok() && !abandoned_ && builder_ && builder_->next(message)) {
     receipt_.observe(message);
-    rpc::collect(message, /*max_samples=*/1, *response_);
+    rpc::collect(message, static_cast<int>(builder_->num_samples()), *response_);
     message.Clear();
   }
   const bool complete = builder_ && builder_->complete();

@@ -7,6 +7,16 @@
 
 namespace trireme::worker {
 
+namespace {
+
+int64_t prompt_tokens(const Submission& submission) {
+  int64_t tokens = 0;
+  for (const Request& request : submission.samples) tokens += static_cast<int64_t>(request.prompt.size());
+  return tokens;
+}
+
+}  // namespace
+
 void Commands::clear() {
   submissions.clear();
   cancels.clear();
@@ -16,19 +26,21 @@ absl::Status Inbox::push(Submission submission) {
   {
     std::lock_guard lock(mutex_);
     if (closed_) return absl::UnavailableError("the replica is draining and takes no new requests");
-    const int64_t tokens = static_cast<int64_t>(submission.request.prompt.size());
+    const auto requests = static_cast<int64_t>(submission.samples.size());
+    const int64_t tokens = prompt_tokens(submission);
     const int64_t requests_waiting = queued_.requests + engine_.requests;
     const int64_t tokens_waiting = queued_.prompt_tokens + engine_.prompt_tokens;
-    if (requests_waiting >= limits_.max_requests) {
-      return absl::ResourceExhaustedError(absl::StrCat("queue is full: ", requests_waiting,
-                                                       " requests wait, at most ", limits_.max_requests));
+    if (requests_waiting > 0 && requests_waiting + requests > limits_.max_requests) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("queue is full: ", requests_waiting, " requests wait, this one has ", requests,
+                       requests == 1 ? " sample" : " samples", ", at most ", limits_.max_requests));
     }
     if (requests_waiting > 0 && tokens_waiting + tokens > limits_.max_prompt_tokens) {
       return absl::ResourceExhaustedError(absl::StrCat("queue is full: ", tokens_waiting,
                                                        " prompt tokens wait, this request has ", tokens,
                                                        ", at most ", limits_.max_prompt_tokens));
     }
-    queued_.requests += 1;
+    queued_.requests += requests;
     queued_.prompt_tokens += tokens;
     commands_.submissions.push_back(std::move(submission));
   }

@@ -15,7 +15,7 @@
 namespace trireme::worker {
 
 struct Submission {
-  Request request;
+  std::vector<Request> samples;  // of one prompt, taken or refused as one; at least one
   std::shared_ptr<RequestSink> sink;
 };
 
@@ -27,7 +27,8 @@ struct Commands {
   void clear();
 };
 
-/// How much may wait to be started, in the inbox and in the engine together.
+/// How much may wait to be started, in the inbox and in the engine together. Every sample counts as a
+/// request.
 struct QueueLimits {
   int64_t max_requests = 256;
   int64_t max_prompt_tokens = 512 << 10;

@@ -18,11 +18,15 @@ Leader::Leader(StepEngine& engine, Delivery& delivery, LeaderOptions options)
   publish();
 }
 
-absl::StatusOr<RequestHandle> Leader::submit(Request request, std::shared_ptr<RequestSink> sink) {
-  const RequestHandle handle = next_handle_.fetch_add(1);
-  request.handle = handle;
-  if (auto status = inbox_.push({std::move(request), std::move(sink)}); !status.ok()) return status;
-  return handle;
+absl::StatusOr<RequestHandle> Leader::submit(std::vector<Request> samples,
+                                             std::shared_ptr<RequestSink> sink) {
+  const RequestHandle first = next_handle_.fetch_add(samples.size());
+  for (size_t i = 0; i < samples.size(); ++i) {
+    samples[i].handle = first + i;
+    samples[i].prompt_group = samples.size() > 1 ? first : 0;
+  }
+  if (auto status = inbox_.push({std::move(samples), std::move(sink)}); !status.ok()) return status;
+  return first;
 }
 
 void Leader::cancel(RequestHandle handle) { inbox_.cancel(handle); }
@@ -120,51 +124,60 @@ void Leader::take_commands(TimePoint deadline) {
 }
 
 void Leader::apply_submission(Submission& submission) {
-  const RequestHandle handle = submission.request.handle;
-  if (auto status = engine_.submit(std::move(submission.request)); !status.ok()) {
-    fail(submission.sink, std::move(status));
-    return;
+  const RequestHandle first = submission.samples.front().handle;
+  for (Request& sample : submission.samples) {
+    const RequestHandle handle = sample.handle;
+    const uint32_t sample_index = sample.sampling.sample_index;
+    if (auto status = engine_.submit(std::move(sample)); !status.ok()) {
+      for (RequestHandle taken = first; taken < handle; ++taken) {
+        engine_.cancel(taken);
+        actives_.erase(taken);
+      }
+      return fail(submission.sink, std::move(status));
+    }
+    actives_.emplace(handle, Active{submission.sink, sample_index});
   }
-  sinks_.emplace(handle, std::move(submission.sink));
 }
 
 void Leader::end_cancelled(RequestHandle handle) {
-  const auto sink = sinks_.find(handle);
-  if (sink == sinks_.end()) return;
+  const auto active = actives_.find(handle);
+  if (active == actives_.end()) return;
   engine_.cancel(handle);
   TokenOutput output;
   output.handle = handle;
+  output.sample_index = active->second.sample_index;
   output.finish = FinishReason::cancelled;
   output.has_token = false;
-  push(sink, output);
+  push(active, output);
 }
 
 void Leader::dispatch() {
   for (const TokenOutput& output : outputs_) {
-    // Outputs of a request that was cancelled here have no sink any more.
-    if (const auto sink = sinks_.find(output.handle); sink != sinks_.end()) push(sink, output);
+    // Outputs of a sample that was cancelled here go nowhere any more.
+    if (const auto active = actives_.find(output.handle); active != actives_.end()) push(active, output);
   }
   outputs_.clear();
 }
 
-void Leader::push(Sinks::iterator sink, const TokenOutput& output) {
+void Leader::push(Actives::iterator active, const TokenOutput& output) {
+  const std::shared_ptr<RequestSink>& sink = active->second.sink;
   const bool ended = output.finish != FinishReason::none;
-  clock_.note(output, *sink->second);
-  switch (sink->second->outbox.push(output)) {
+  clock_.note(output, *sink);
+  switch (sink->outbox.push(output)) {
     case Outbox::Push::kWake:
-      to_wake_.push_back(sink->second);
+      to_wake_.push_back(sink);
       break;
     case Outbox::Push::kQueued:
       break;
     case Outbox::Push::kOverflow:
-      fail(sink->second, absl::CancelledError("cancelled: too much output was left unread"));
+      fail(sink, absl::CancelledError("cancelled: too much output was left unread"));
       [[fallthrough]];
     case Outbox::Push::kClosed:
-      if (!ended) engine_.cancel(sink->first);
-      sinks_.erase(sink);
+      if (!ended) engine_.cancel(active->first);
+      actives_.erase(active);
       return;
   }
-  if (ended) sinks_.erase(sink);
+  if (ended) actives_.erase(active);
 }
 
 void Leader::fail(const std::shared_ptr<RequestSink>& sink, absl::Status error) {
@@ -175,8 +188,8 @@ void Leader::fail_all(const absl::Status& error) {
   inbox_.close();
   inbox_.take(commands_, TimePoint::clock::now());
   for (Submission& submission : commands_.submissions) fail(submission.sink, error);
-  for (auto& [handle, sink] : sinks_) fail(sink, error);
-  sinks_.clear();
+  for (auto& [handle, active] : actives_) fail(active.sink, error);
+  actives_.clear();
 }
 
 void Leader::publish() {
@@ -184,7 +197,7 @@ void Leader::publish() {
   {
     std::lock_guard lock(mutex_);
     engine_stats_ = stats;
-    active_ = static_cast<int64_t>(sinks_.size());
+    active_ = static_cast<int64_t>(actives_.size());
   }
   inbox_.set_engine_waiting({stats.waiting, stats.waiting_prompt_tokens});
 }
@@ -192,7 +205,7 @@ void Leader::publish() {
 bool Leader::is_over() {
   std::lock_guard lock(mutex_);
   if (!stop_deadline_) return false;
-  const bool drained = sinks_.empty() && inbox_.waiting().requests == 0;
+  const bool drained = actives_.empty() && inbox_.waiting().requests == 0;
   return drained || TimePoint::clock::now() >= *stop_deadline_;
 }
 

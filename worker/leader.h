@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -31,7 +32,7 @@ struct LeaderOptions {
 struct LeaderStatus {
   SchedulerStats engine;
   Waiting waiting;     // inbox and engine together
-  int64_t active = 0;  // requests that were taken and have not ended
+  int64_t active = 0;  // samples that were taken and have not ended
   bool draining = false;
   bool drained = false;              // draining, and nothing is left
   std::vector<RankTelemetry> ranks;  // as of telemetry_interval ago at most; empty where there is none
@@ -47,9 +48,13 @@ class Leader {
   /// All must outlive it. Construct it on the thread that will call run().
   Leader(StepEngine& engine, Delivery& delivery, LeaderOptions options);
 
-  /// Queues a request; its handle is chosen here. Its outputs reach `sink` until one with a finish reason, or
-  /// until its outbox fails. RESOURCE_EXHAUSTED when too much waits, UNAVAILABLE when draining.
-  absl::StatusOr<RequestHandle> submit(Request request, std::shared_ptr<RequestSink> sink);
+  /// Queues the samples of one prompt, all or none; handles are chosen here, one after the other from the one
+  /// that is returned. The outputs of all reach `sink`, for each sample until one with a finish reason, or
+  /// until the outbox fails. RESOURCE_EXHAUSTED when too much waits, UNAVAILABLE when draining.
+  absl::StatusOr<RequestHandle> submit(std::vector<Request> samples, std::shared_ptr<RequestSink> sink);
+  absl::StatusOr<RequestHandle> submit(Request request, std::shared_ptr<RequestSink> sink) {
+    return submit(std::vector<Request>{std::move(request)}, std::move(sink));
+  }
   /// Ends a request before the next step; the sink gets an output with FinishReason::cancelled. Handles that
   /// are unknown or over change nothing.
   void cancel(RequestHandle handle);
@@ -71,7 +76,11 @@ class Leader {
   uint64_t beats() const { return beats_.load(std::memory_order_relaxed); }
 
  private:
-  using Sinks = std::unordered_map<RequestHandle, std::shared_ptr<RequestSink>>;
+  struct Active {
+    std::shared_ptr<RequestSink> sink;  // of all samples of the request
+    uint32_t sample_index = 0;
+  };
+  using Actives = std::unordered_map<RequestHandle, Active>;
 
   absl::Status serve();
   absl::StatusOr<bool> step();
@@ -80,7 +89,7 @@ class Leader {
   void apply_submission(Submission& submission);
   void end_cancelled(RequestHandle handle);
   void dispatch();
-  void push(Sinks::iterator sink, const TokenOutput& output);
+  void push(Actives::iterator active, const TokenOutput& output);
   void fail(const std::shared_ptr<RequestSink>& sink, absl::Status error);
   void fail_all(const absl::Status& error);
   void publish();
@@ -98,7 +107,7 @@ class Leader {
   // The loop's own.
   StepClock clock_{metrics_};
   TimePoint next_telemetry_{};
-  Sinks sinks_;
+  Actives actives_;
   Commands commands_;
   std::vector<TokenOutput> outputs_;
   std::vector<std::shared_ptr<RequestSink>> to_wake_;

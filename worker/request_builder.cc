@@ -22,7 +22,6 @@ grpc::Status unsupported(const std::string& field, const std::string& wanted) {
 }
 
 grpc::Status check_supported(const RequestFields& fields) {
-  if (fields.n.value_or(1) != 1) return unsupported("output.n", "only 1 is");
   if (fields.logprobs.value_or(0) != 0) return unsupported("output.logprobs", "only 0 (the chosen token) is");
   if (fields.prompt_logprobs) return unsupported("output.prompt_logprobs", "leave it unset");
   if (fields.repetition_penalty.value_or(1) != 1) {
@@ -129,10 +128,21 @@ grpc::Status build_request(AdmittedRequest& admitted, const ServedModel& model, 
   request.stopping = resolve_stopping(admitted, model);
   request.priority = admitted.priority;
   request.prompt = fields.token_ids;
-  for (const ResumeFields& state : fields.resume) {
-    if (state.index == 0) request.resumed_outputs = state.token_ids;
-  }
   return grpc::Status::OK;
+}
+
+std::vector<Request> split_samples(const Request& request, const std::vector<ResumeFields>& states,
+                                   const std::vector<bool>& finished) {
+  std::vector<Request> samples;
+  for (size_t i = 0; i < finished.size(); ++i) {
+    if (finished[i]) continue;
+    samples.push_back(request);
+    samples.back().sampling.sample_index = static_cast<uint32_t>(i);
+    for (const ResumeFields& state : states) {
+      if (state.index == static_cast<int32_t>(i)) samples.back().resumed_outputs = state.token_ids;
+    }
+  }
+  return samples;
 }
 
 }  // namespace trireme::worker

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include <grpcpp/support/status.h>
 
@@ -32,6 +33,11 @@ grpc::Status admit(const v1::GenerateRequest& message, const ServedModel& model,
 
 /// Slow: tokenizes, checks lengths exactly and resolves defaults. The handle is left to the leader.
 grpc::Status build_request(AdmittedRequest& admitted, const ServedModel& model, Request& request);
+
+/// One request per sample that is still to produce something, all of them like `request`; `finished` [n] says
+/// which do not. Samples go on after the tokens of their ResumeState.
+std::vector<Request> split_samples(const Request& request, const std::vector<ResumeFields>& states,
+                                   const std::vector<bool>& finished);
 
 /// What unset sampling fields mean for this model: GetModel's default_sampling.
 SamplingParams default_sampling(const GenerationDefaults& defaults);

@@ -31,7 +31,8 @@ class ResponseBuilder {
   void append(const TokenOutput& output);
   /// No further token counts: the engine said so, or a stop string has appeared, in each sample.
   bool finished() const { return num_unfinished_ == 0; }
-  bool finished(int32_t sample) const { return samples_[static_cast<size_t>(sample)].finished(); }
+  bool finished(size_t sample) const { return samples_[sample].finished(); }
+  size_t num_samples() const { return samples_.size(); }
   /// INTERNAL once the engine met numbers that are none.
   const absl::Status& error() const { return error_; }
 

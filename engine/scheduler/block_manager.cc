@@ -58,10 +58,11 @@ void BlockManager::retain(int32_t block) {
 void BlockManager::release(int32_t block) {
   CHECK_GE(ref_counts_[block], 1);
   if (--ref_counts_[block] > 0) return;
-  if (index_.contains(block))
-    link_last(block);
-  else
-    empty_.push_back(block);
+  if (index_.contains(block)) {
+    if (config_.enable_prefix_cache) return link_last(block);
+    index_.erase(block);
+  }
+  empty_.push_back(block);
 }
 
 void BlockManager::release_table(std::vector<int32_t>& table) {
@@ -94,7 +95,6 @@ std::optional<int32_t> BlockManager::open_table(const int32_t* token_ids, int32_
 
 bool BlockManager::publish(std::vector<int32_t>& table, int32_t index, uint64_t salt,
                            const int32_t* token_ids, bool replace) {
-  if (!config_.enable_prefix_cache) return false;
   const int32_t parent = index == 0 ? kNoBlock : table[index - 1];
   if (parent != kNoBlock && !index_.contains(parent)) return false;
   const int32_t known = index_.find(parent, salt, token_ids);
@@ -117,22 +117,6 @@ void BlockManager::forget(const std::vector<int32_t>& table) {
     CHECK_GE(ref_counts_[block], 1);
     if (index_.contains(block)) index_.erase(block);
   }
-}
-
-std::vector<int32_t> BlockManager::fork(const std::vector<int32_t>& table) {
-  for (int32_t block : table) retain(block);
-  return table;
-}
-
-std::optional<BlockCopy> BlockManager::make_writable(std::vector<int32_t>& table, int32_t index) {
-  const int32_t from = table[index];
-  CHECK_GE(ref_counts_[from], 1);
-  if (ref_counts_[from] == 1 && !index_.contains(from)) return BlockCopy{from, from};
-  const int32_t to = allocate();
-  if (to == kNoBlock) return std::nullopt;
-  table[index] = to;
-  release(from);
-  return BlockCopy{from, to};
 }
 
 int32_t BlockManager::allocate_state() {

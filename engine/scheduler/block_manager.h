@@ -12,26 +12,21 @@ namespace trireme {
 
 struct BlockManagerConfig {
   int32_t num_blocks = 0;
-  int32_t block_size = 16;  // tokens
-  int32_t num_states = 0;   // fixed-size per-sequence states: sequence slots
-  bool enable_prefix_cache = true;
+  int32_t block_size = 16;              // tokens
+  int32_t num_states = 0;               // fixed-size per-sequence states: sequence slots
+  bool enable_prefix_cache = true;      // false: a block is shared only as long as somebody holds it
   PrefixIndex::Hash hash = hash_block;  // replaced in tests, to make collisions common
-};
-
-/// What must be copied, bytes and all, before a block may be written; nothing when from == to.
-struct BlockCopy {
-  int32_t from = kNoBlock;
-  int32_t to = kNoBlock;
 };
 
 /// Two kinds of resource, counted and freed by the same rules: blocks, of which a sequence holds a table that
 /// grows, and states, of which it holds one.
 ///
 /// A block is empty (free, worthless), cached (free, but holds a prefix that a later request may take up), or
-/// referenced by one or more tables. Only full blocks are ever cached or shared by the prefix cache; a partly
-/// filled one is shared by fork() alone, and copied before it is written. Blocks are taken from the empty
-/// ones first, then from the cached one that was released longest ago; tables are released from their end, so
-/// a leaf goes before its parents.
+/// referenced by one or more tables. Only full blocks are ever cached or shared. They are never written
+/// again, so nothing needs copying on write: samples of one prompt share its full blocks as any two equal
+/// prefixes do, and each fills the last, partly filled one for itself. Blocks are taken from the empty ones
+/// first, then from the cached one that was released longest ago; tables are released from their end, so a
+/// leaf goes before its parents.
 ///
 /// Steps run in the order in which they were scheduled. So a block may be released, and given away in the
 /// next plan, while a plan that reads it is still running.
@@ -64,12 +59,6 @@ class BlockManager {
                bool replace);
   /// Takes the table's blocks out of the cache: their contents are not to be trusted.
   void forget(const std::vector<int32_t>& table);
-
-  /// A second table over the same blocks, the partly filled last one included.
-  std::vector<int32_t> fork(const std::vector<int32_t>& table);
-  /// Copy on write: gives the table a block of its own at `index`, unless it is that block's only reader.
-  /// nullopt, and nothing changed, when a copy is needed and no block is free.
-  std::optional<BlockCopy> make_writable(std::vector<int32_t>& table, int32_t index);
 
   /// A state in [0, num_states), or -1 when all are taken.
   int32_t allocate_state();

@@ -162,6 +162,7 @@ void Scheduler::Impl::append_row(StepPlan& plan, Sequence& sequence, int32_t que
 // attends, so even a later row of this very plan may read them. Replacing, however, would give a block away
 // that this plan's rows name, so it waits until the plan is complete.
 void Scheduler::Impl::publish(Sequence& sequence, bool replace) {
+  if (!sequence.shares_blocks) return;
   const int32_t num_full = std::min(sequence.num_computed, sequence.num_known()) / config.block_size;
   while (sequence.num_published < num_full) {
     const int32_t index = sequence.num_published;

@@ -76,7 +76,9 @@ void Scheduler::Impl::add(Request request) {
                      num_arrivals++};
   sequence->sampling = request.sampling;
   sequence->stopping = std::move(request.stopping);
-  sequence->cache_salt = request.cache_salt;
+  // Handles are never used twice, so without a prefix cache no two groups share a salt.
+  sequence->cache_salt = config.enable_prefix_cache ? request.cache_salt : request.prompt_group;
+  sequence->shares_blocks = config.enable_prefix_cache || request.prompt_group != 0;
   sequence->num_prompt_tokens = static_cast<int32_t>(request.prompt.size());
   sequence->tokens = std::move(request.prompt);
   // Taken now, so that no step allocates.

@@ -36,6 +36,7 @@ struct Sequence {
   SamplingParams sampling;
   StoppingParams stopping;
   uint64_t cache_salt = 0;
+  bool shares_blocks = true;  // with others of its salt
 
   std::vector<int32_t> tokens;  // prompt, then the output the host knows
   int32_t num_prompt_tokens = 0;

@@ -120,9 +120,6 @@ TEST_F(RequestBuilderTest, BadFieldsAreNamed) {
 }
 
 TEST_F(RequestBuilderTest, UnsupportedFieldsAreNamedAndTheirOffValuesTaken) {
-  message.mutable_output()->set_n(2);
-  EXPECT_EQ(unsupported_field(), "output.n");
-  message.mutable_output()->set_n(1);
   message.mutable_output()->set_logprobs(3);
   EXPECT_EQ(unsupported_field(), "output.logprobs");
   message.mutable_output()->set_logprobs(0);

@@ -185,6 +185,24 @@ TEST_F(LeaderTest, RequestTheEngineRefusesFailsAlone) {
   EXPECT_EQ(sink->outputs().size(), 3u);
 }
 
+TEST_F(LeaderTest, SamplesTheEngineRefusesLeaveNoneOfTheirRequest) {
+  FakeEngine::Script script;
+  script.accept = [](const Request& asked) {
+    return asked.sampling.sample_index == 2 ? absl::ResourceExhaustedError("too large") : absl::OkStatus();
+  };
+  start(script);
+  auto sink = std::make_shared<Sink>();
+  std::vector<Request> samples(4, request(1000000));
+  for (uint32_t i = 0; i < 4; ++i) samples[i].sampling.sample_index = i;
+  const auto first = leader->submit(samples, sink);
+  ASSERT_TRUE(first.ok());
+  ASSERT_TRUE(sink->wait_ended());
+  EXPECT_TRUE(absl::IsResourceExhausted(sink->error()));
+  EXPECT_TRUE(sink->outputs().empty());
+  EXPECT_EQ(engine->counts().cancelled, (std::vector<RequestHandle>{*first, *first + 1}));
+  EXPECT_FALSE(engine->has_work());
+}
+
 TEST_F(LeaderTest, DrainFinishesWhatRunsAndTakesNothingNew) {
   start();
   engine->hold();

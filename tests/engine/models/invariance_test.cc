@@ -94,6 +94,25 @@ TEST_P(InvarianceTest, CachedPrefixesAndPreemptionDoNotChangeTheBits) {
   EXPECT_TRUE(world().rank() != 0 || stats.preemptions > 0);
 }
 
+TEST_P(InvarianceTest, SamplesOfAPromptGiveTheBitsOfEachAlone) {
+  Request request = mixed_requests(reference_)[1];
+  std::vector<Request> samples;
+  std::map<RequestHandle, std::vector<TokenOutput>> alone;
+  for (uint32_t i = 0; i < 8; ++i) {
+    request.handle = i + 1;
+    request.sampling.sample_index = i;
+    request.prompt_group = 0;
+    alone.merge(generate(config(), {request}));
+    request.prompt_group = 1;
+    samples.push_back(request);
+  }
+  EXPECT_TRUE(world().rank() != 0 || bits(alone.at(1)) != bits(alone.at(2)));
+  expect_same_bits(generate(config(), samples), alone);
+  EngineConfig uncached = config();
+  uncached.enable_prefix_cache = false;
+  expect_same_bits(generate(uncached, samples), alone);
+}
+
 TEST_P(InvarianceTest, ResumedAtEveryCutTheBitsAreTheSame) {
   const auto unbroken = generate(config(), mixed_requests(reference_));
   std::vector<Request> requests;

@@ -46,12 +46,8 @@ class Model {
       open(operation);
     else if (kind < 12)
       publish(operation);
-    else if (kind < 15)
-      close(operation);
-    else if (kind < 17)
-      fork(operation);
     else if (kind < 19)
-      write(operation);
+      close(operation);
     else
       forget(operation);
     check();
@@ -61,6 +57,7 @@ class Model {
     while (!owners_.empty()) close({});
     check();
     RC_ASSERT(manager_.num_free() == config_.num_blocks);
+    RC_ASSERT(config_.enable_prefix_cache || manager_.num_cached() == 0);
   }
 
  private:
@@ -127,35 +124,6 @@ class Model {
     if (owner == nullptr) return;
     manager_.release_table(owner->table);
     owners_.erase(owners_.begin() + (owner - owners_.data()));
-  }
-
-  void fork(const Operation& operation) {
-    if (Owner* owner = pick(operation)) {
-      Owner copy = *owner;
-      copy.table = manager_.fork(owner->table);
-      owners_.push_back(copy);
-    }
-  }
-
-  // Writes another last token, as a sample does that went another way than the one it was forked from.
-  void write(const Operation& operation) {
-    Owner* owner = pick(operation);
-    if (owner == nullptr) return;
-    const int32_t last = static_cast<int32_t>(owner->tokens.size() - 1) / config_.block_size;
-    const int32_t before = owner->table[last];
-    const bool alone = manager_.ref_count(before) == 1 && owner->num_published <= last;
-    const int32_t free_before = manager_.num_free();
-    const auto copy = manager_.make_writable(owner->table, last);
-    if (!copy) {
-      RC_ASSERT(free_before == 0 && owner->table[last] == before);
-      return;
-    }
-    RC_ASSERT(copy->from == before && copy->to == owner->table[last]);
-    if (alone && copy->from == copy->to) RC_ASSERT(free_before == manager_.num_free());
-    RC_ASSERT(manager_.ref_count(copy->to) == 1);
-    if (copy->to != copy->from) contents_.erase(copy->to);
-    owner->tokens.back() = operation.second % 3;
-    owner->num_published = std::min(owner->num_published, last);
   }
 
   void forget(const Operation& operation) {

@@ -201,13 +201,12 @@ TEST(BlockManagerTest, BlockIsNotPublishedTwiceWhenItsParentWasForgotten) {
   const Tokens tokens = count_from(0, 8);
   Table first;
   manager.open_table(tokens.data(), 8, 0, 0, first);
-  Table fork = manager.fork(first);
   for (int32_t i : {0, 1}) ASSERT_TRUE(manager.publish(first, i, 0, tokens.data() + 4 * i, true));
   manager.forget({first[0]});
-  EXPECT_TRUE(manager.publish(fork, 0, 0, tokens.data(), true));
-  EXPECT_FALSE(manager.publish(fork, 1, 0, tokens.data() + 4, true));
+  EXPECT_TRUE(manager.publish(first, 0, 0, tokens.data(), true));
+  EXPECT_FALSE(manager.publish(first, 1, 0, tokens.data() + 4, true));
   EXPECT_EQ(cached(manager, count_from(0, 9)), 4);
-  expect_sound(manager, {&first, &fork});
+  expect_sound(manager, {&first});
 }
 
 TEST(BlockManagerTest, ForgottenBlocksAreNotFoundAgain) {
@@ -220,39 +219,21 @@ TEST(BlockManagerTest, ForgottenBlocksAreNotFoundAgain) {
   expect_sound(manager, {});
 }
 
-TEST(BlockManagerTest, ForkSharesAllBlocksUntilOneIsWritten) {
-  BlockManager manager(kConfig);
-  Table parent = fill(manager, count_from(0, 6));
-  Table child = manager.fork(parent);
-  EXPECT_EQ(child, parent);
-  EXPECT_EQ(manager.num_free(), 6);
-  const std::optional<BlockCopy> copy = manager.make_writable(child, 1);
-  ASSERT_TRUE(copy.has_value());
-  EXPECT_EQ(copy->from, parent[1]);
-  EXPECT_EQ(copy->to, child[1]);
-  EXPECT_NE(copy->from, copy->to);
-  expect_sound(manager, {&parent, &child});
-  const std::optional<BlockCopy> none = manager.make_writable(parent, 1);
-  ASSERT_TRUE(none.has_value());
-  EXPECT_EQ(none->from, none->to);  // its last reader writes in place
-}
-
-TEST(BlockManagerTest, CopyOnWriteWithoutAFreeBlockChangesNothing) {
-  BlockManager manager(kConfig);
-  Table parent = fill(manager, count_from(0, 30));
-  Table child = manager.fork(parent);
-  EXPECT_FALSE(manager.make_writable(child, 7).has_value());
-  EXPECT_EQ(child, parent);
-  expect_sound(manager, {&parent, &child});
-}
-
-TEST(BlockManagerTest, CachedBlockIsCopiedBeforeItIsWritten) {
-  BlockManager manager(kConfig);
-  Table table = fill(manager, count_from(0, 8));
-  const std::optional<BlockCopy> copy = manager.make_writable(table, 1);
-  ASSERT_TRUE(copy.has_value());
-  EXPECT_NE(copy->from, copy->to);
-  EXPECT_EQ(cached(manager, count_from(0, 9)), 8);
+TEST(BlockManagerTest, WithoutTheCacheABlockIsSharedAsLongAsItIsHeld) {
+  BlockManagerConfig config = kConfig;
+  config.enable_prefix_cache = false;
+  BlockManager manager(config);
+  Table first = fill(manager, count_from(0, 8));
+  Table second;
+  const Tokens tokens = count_from(0, 9);
+  EXPECT_EQ(manager.open_table(tokens.data(), 9, 0, 0, second), 8);
+  EXPECT_EQ(second[1], first[1]);
+  manager.release_table(first);
+  expect_sound(manager, {&second});
+  manager.release_table(second);
+  EXPECT_EQ(manager.num_cached(), 0);
+  EXPECT_EQ(cached(manager, tokens), 0);
+  expect_sound(manager, {});
 }
 
 TEST(PrefixIndexTest, ParentThatIsNotInHasNoChildren) {

@@ -54,9 +54,7 @@ SchedulerConfig any_config() {
 }
 
 // Prompts are beginnings of few streams, so that prefixes are often shared, with now and then another end.
-// Some were begun elsewhere, and are cut where it pleases.
-Request request_from(const SchedulerConfig& config, const FakeModelConfig& model,
-                     const Operation& operation) {
+Request request_from(const SchedulerConfig& config, const Operation& operation) {
   Request request;
   const int stream = operation.first % 3;
   const int num_tokens = 1 + operation.first / 3 % (config.max_context_len - 1);
@@ -68,13 +66,24 @@ Request request_from(const SchedulerConfig& config, const FakeModelConfig& model
   if (operation.second % 3 == 0) request.stopping.stop_token_ids = {0, 1};
   request.priority = operation.second % 4 - 1;
   request.cache_salt = operation.second % 11 == 0;
-  request.sampling.sample_index = operation.first % 13 / 4;
-  if (operation.first % 5 == 1) {
-    const std::vector<int32_t> whole = run_alone(model, request).tokens;
-    if (!whole.empty())
-      request.resumed_outputs.assign(whole.begin(), whole.begin() + operation.second % whole.size());
-  }
   return request;
+}
+
+// Up to three samples of one prompt. Some were begun elsewhere, and are cut where it pleases.
+void add(Simulation& simulation, const SchedulerConfig& config, const FakeModelConfig& model,
+         const Operation& operation) {
+  const uint32_t num_samples = operation.first % 4 == 0 ? 1 + operation.second % 3 : 1;
+  const RequestHandle group = simulation.last_handle() + 1;
+  for (uint32_t i = 0; i < num_samples; ++i) {
+    Request request = request_from(config, operation);
+    request.sampling.sample_index = i;
+    request.prompt_group = num_samples > 1 ? group : 0;
+    const std::vector<int32_t> whole = run_alone(model, request).tokens;
+    if (operation.first % 5 == 1 && !whole.empty())
+      request.resumed_outputs.assign(whole.begin(), whole.begin() + (operation.second + i) % whole.size());
+    const absl::Status status = simulation.add(request);
+    RC_ASSERT(status.ok() || absl::IsResourceExhausted(status));
+  }
 }
 
 void run(Simulation& simulation, const SchedulerConfig& config, const FakeModelConfig& model,
@@ -83,8 +92,7 @@ void run(Simulation& simulation, const SchedulerConfig& config, const FakeModelC
     if (operation.kind < cancels_of_20) {
       require_ok(simulation.cancel(1 + operation.first % (simulation.last_handle() + 1)));
     } else if (operation.kind < 12) {
-      const absl::Status status = simulation.add(request_from(config, model, operation));
-      RC_ASSERT(status.ok() || absl::IsResourceExhausted(status));
+      add(simulation, config, model, operation);
     } else {
       for (int i = 0; i <= operation.first % 4; ++i) require_ok(simulation.step());
     }
@@ -99,6 +107,9 @@ void classify(const Simulation& simulation, const SchedulerStats& stats) {
   RC_CLASSIFY(std::any_of(simulation.records().begin(), simulation.records().end(),
                           [](const auto& entry) { return !entry.second.request.resumed_outputs.empty(); }),
               "resumed");
+  RC_CLASSIFY(std::any_of(simulation.records().begin(), simulation.records().end(),
+                          [](const auto& entry) { return entry.second.request.prompt_group != 0; }),
+              "several samples");
 }
 
 RC_GTEST_PROP(SchedulerPropertyTest, EveryRequestGivesWhatItGivesAlone, ()) {

@@ -167,6 +167,57 @@ TEST(SchedulerTest, NothingIsSharedWithoutThePrefixCache) {
   EXPECT_EQ(sim.scheduler().stats().blocks_cached, 0);
 }
 
+/// Blocks in use after the first step of `requests`, which samples them all.
+int32_t blocks_used(const SchedulerConfig& config, const std::vector<Request>& requests) {
+  Simulation sim(config, kModel);
+  for (const Request& request : requests) EXPECT_TRUE(sim.add(request).ok());
+  EXPECT_TRUE(sim.step().ok());
+  EXPECT_EQ(sim.last_plan().num_sampled(), static_cast<int32_t>(requests.size()));
+  const SchedulerStats stats = sim.scheduler().stats();
+  EXPECT_TRUE(sim.drain().ok());
+  EXPECT_EQ(sim.scheduler().stats().blocks_cached > 0, config.enable_prefix_cache);
+  return stats.blocks_total - stats.blocks_free;
+}
+
+TEST(SchedulerTest, EightSamplesOfAPromptTakeAnEighthOfTheBlocksOfEightPrompts) {
+  SchedulerConfig config = small_config();
+  config.max_num_seqs = 8;
+  config.max_step_tokens = 8000;
+  config.max_context_len = 1100;
+  config.num_blocks = 600;
+  config.block_size = 16;
+  std::vector<Request> prompts, samples;
+  for (uint32_t i = 0; i < 8; ++i) {
+    prompts.push_back(request_of(1000, 20));
+    for (int32_t& id : prompts.back().prompt) id = (id + static_cast<int32_t>(i)) % kModel.vocab_size;
+    samples.push_back(request_of(1000, 20));
+    samples.back().sampling.sample_index = i;
+    samples.back().prompt_group = 1;
+  }
+  for (const bool enable_prefix_cache : {true, false}) {
+    config.enable_prefix_cache = enable_prefix_cache;
+    EXPECT_EQ(blocks_used(config, prompts), 8 * 63);
+    // 62 full blocks together, and one of 8 prompt tokens and what follows them for each.
+    EXPECT_EQ(blocks_used(config, samples), 62 + 8);
+  }
+}
+
+TEST(SchedulerTest, SamplesOfAnotherRequestAreNotSharedWithoutThePrefixCache) {
+  SchedulerConfig config = small_config();
+  config.enable_prefix_cache = false;
+  Simulation sim(config, kModel);
+  Request request = request_of(12, 2);
+  for (const RequestHandle group : {1, 1, 3, 3}) {
+    request.prompt_group = group;
+    ASSERT_OK(sim.add(request));
+  }
+  ASSERT_OK(sim.drain());
+  EXPECT_EQ(sim.record(1).num_cached_tokens, 0);
+  EXPECT_EQ(sim.record(2).num_cached_tokens, 8);
+  EXPECT_EQ(sim.record(3).num_cached_tokens, 0);
+  EXPECT_EQ(sim.record(4).num_cached_tokens, 8);
+}
+
 TEST(SchedulerTest, LowerPriorityNumberIsAdmittedFirst) {
   SchedulerConfig config = small_config();
   config.max_num_seqs = 1;
