@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/rope_kv.h"
+#include "tests/kernels/cuda/attention_problem.h"
 #include "tests/kernels/cuda/device_tensor.h"
 #include "tests/simt/grid.h"
 
@@ -63,8 +64,22 @@ void expect_every_meeting_needed(const char* source, const std::function<std::ve
   EXPECT_GT(num_places, 0) << source;
 }
 
+/// Chunks of four warps and contexts of several tiles and segments.
+std::vector<float> run_attention(DType dtype) {
+  std::mt19937 random(3);
+  const AttentionShape shape{1, 2, 64, 16, {{40, 200}, {1, 150}}};
+  AttentionSpec spec;
+  spec.scale = 0.125f;
+  return AttentionProblem(dtype, shape, random).run(spec);
+}
+
 TEST(CudaGuardsTest, ReductionsNeedTheirBarriers) {
   expect_every_meeting_needed("cuda/reduce.cuh", run_rms_norm);
+}
+
+TEST(CudaGuardsTest, AttentionNeedsItsBarriersAndWaits) {
+  expect_every_meeting_needed("cuda/attention.cu", [] { return run_attention(DType::bf16); });
+  expect_every_meeting_needed("cuda/attention_generic.cu", [] { return run_attention(DType::f32); });
 }
 
 TEST(CudaGuardsTest, RotaryEmbeddingNeedsItsBarriers) {

@@ -1,0 +1,293 @@
+// Which kernel attends, the tensor-core kernel for chunks and single tokens, and the merge of shared-out
+// contexts.
+
+#include "kernels/cuda/attention.h"
+
+#include <algorithm>
+
+#include "kernels/cuda/attention_generic.h"
+#include "kernels/cuda/attention_tensor.cuh"
+#include "kernels/cuda/launch.h"
+
+namespace trireme::cuda {
+namespace {
+
+constexpr int kStages = 2;
+constexpr int kChunkWarps = 4;
+
+/// The tokens that rows [first_row, first_row + num_rows) of a sequence see between them: [begin, end).
+struct TokenRange {
+  int begin, end;
+
+  template <typename T>
+  __device__ __forceinline__ TokenRange(const AttentionArguments<T>& a, const SequenceView& view,
+                                        int first_row, int num_rows) {
+    const int rows = view.query_len * a.group;
+    begin = view.first_visible(first_row / a.group, a.window_left);
+    end = view.last_visible((min(first_row + num_rows, rows) - 1) / a.group) + 1;
+  }
+};
+
+/// Entries of one segment's partial result: row by row, then sums, then maxima.
+__host__ __device__ __forceinline__ int partial_floats(int num_rows, int head_dim) {
+  return num_rows * (head_dim + 2);
+}
+
+/// Most rows that a sequence of single tokens, or of very short chunks, has in one warp.
+__host__ __device__ __forceinline__ int rows_of_partials(int max_query_len, int group) {
+  const int64_t rows = int64_t{max_query_len} * group;
+  return rows < kRowsPerWarp ? static_cast<int>(rows) : kRowsPerWarp;
+}
+
+/// Writes the lane's rows: divided by their sums into the output, or as they are into the partial result.
+template <typename T, int kHeadDim, bool kPartial>
+__device__ __forceinline__ void write_rows(const AttentionArguments<T>& a, const SequenceView& view,
+                                           int kv_head, const int (&rows)[2], WarpState<kHeadDim>& state,
+                                           float* partial, int partial_rows) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize, num_rows = view.query_len * a.group;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const int row = rows[h];
+    if (row >= num_rows) continue;
+    if (kPartial) {
+#pragma unroll
+      for (int n = 0; n < kHeadDim / 8; ++n)
+        *reinterpret_cast<float2*>(partial + row * kHeadDim + n * 8 + lane % 4 * 2) =
+            make_float2(state.out[n][2 * h], state.out[n][2 * h + 1]);
+      if (lane % 4 == 0) {
+        partial[partial_rows * kHeadDim + row] = state.sum[2 * h];
+        partial[partial_rows * (kHeadDim + 1) + row] = state.max[h];
+      }
+    } else {
+      T* out = a.out + (view.first_query + row / a.group) * a.out_stride +
+               int64_t{kv_head * a.group + row % a.group} * kHeadDim;
+      const float sum = state.sum[2 * h];
+#pragma unroll
+      for (int n = 0; n < kHeadDim / 8; ++n) {
+        const float values[2] = {state.out[n][2 * h] / sum, state.out[n][2 * h + 1] / sum};
+        store(out + n * 8 + lane % 4 * 2, values);
+      }
+    }
+  }
+}
+
+/// Query rows in the layout of a left factor; zeros for rows that are not there.
+template <typename T, int kHeadDim>
+__device__ __forceinline__ void load_queries(const AttentionArguments<T>& a, const SequenceView& view,
+                                             int kv_head, const int (&rows)[2],
+                                             uint32_t (&q)[kHeadDim / 16][4]) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize, num_rows = view.query_len * a.group;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const int row = min(rows[h], num_rows - 1);
+    const T* source = a.q + (view.first_query + row / a.group) * a.q_stride +
+                      int64_t{kv_head * a.group + row % a.group} * kHeadDim + lane % 4 * 2;
+#pragma unroll
+    for (int k = 0; k < kHeadDim / 16; ++k) {
+      q[k][h] = *reinterpret_cast<const uint32_t*>(source + k * 16);
+      q[k][h + 2] = *reinterpret_cast<const uint32_t*>(source + k * 16 + 8);
+    }
+  }
+}
+
+/// kWarps = 1: all rows of a sequence that has at most 16 of them. Block x: with kPartial one segment of the
+/// context. kWarps > 1: 16 * kWarps rows, number blockIdx.x, of a sequence that has more. Block y: KV head,
+/// z: sequence.
+template <typename T, int kHeadDim, int kWarps, bool kPartial>
+__global__ void __launch_bounds__(kWarps* kWarpSize)
+    attention_kernel(AttentionArguments<T> a, int partial_rows) {
+  using Shared = AttentionShared<T, kHeadDim, kWarps, kStages>;
+  const int kv_head = static_cast<int>(blockIdx.y), sequence = static_cast<int>(blockIdx.z);
+  const int warp = static_cast<int>(threadIdx.x) / kWarpSize,
+            lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  const SequenceView view(a, sequence);
+  const int num_rows = view.query_len * a.group;
+  const int block_row = kWarps == 1 ? 0 : static_cast<int>(blockIdx.x) * kWarps * kRowsPerWarp;
+  if ((num_rows <= kRowsPerWarp) != (kWarps == 1) || block_row >= num_rows) return;
+
+  TokenRange range(a, view, block_row, kWarps * kRowsPerWarp);
+  if (kPartial) {
+    const int segment = static_cast<int>(blockIdx.x);
+    range.begin = max(range.begin, segment * a.segment_tokens);
+    range.end = min(range.end, (segment + 1) * a.segment_tokens);
+    if (range.begin >= range.end) return;
+  }
+  const int warp_row = block_row + warp * kRowsPerWarp;
+  const int rows[2] = {warp_row + lane / 4, warp_row + lane / 4 + 8};
+  int first[2], last[2];
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    first[h] = view.first_visible(rows[h] / a.group, a.window_left);
+    last[h] = rows[h] < num_rows ? view.last_visible(rows[h] / a.group) : -1;
+  }
+  TokenRange warp_range(a, view, min(warp_row, num_rows - 1), kRowsPerWarp);
+  if (warp_row >= num_rows) warp_range.end = 0;
+  uint32_t q[kHeadDim / 16][4];
+  load_queries<T, kHeadDim>(a, view, kv_head, rows, q);
+
+  const int begin_tile = range.begin / kTileTokens, end_tile = (range.end - 1) / kTileTokens + 1;
+  const int tiles_per_segment = a.segment_tokens / kTileTokens;
+#pragma unroll
+  for (int s = 0; s < kStages - 1; ++s) {
+    if (begin_tile + s < end_tile)
+      load_tile<T, kHeadDim, kWarps, kStages>(a, sequence, kv_head, view.context_len,
+                                              (begin_tile + s) * kTileTokens, s);
+    commit_copies();
+  }
+  WarpState<kHeadDim> state;
+  state.clear();
+  bool merged = false;
+  for (int tile = begin_tile; tile < end_tile; ++tile) {
+    const int next = tile + kStages - 1;
+    wait_for_copies<kStages - 2>();
+    __syncthreads();  // all copies of this tile are here, and nobody reads the one before any more
+    if (next < end_tile)
+      load_tile<T, kHeadDim, kWarps, kStages>(a, sequence, kv_head, view.context_len, next * kTileTokens,
+                                              (next - begin_tile) % kStages);
+    commit_copies();
+    if (!kPartial && tile > begin_tile && tile % tiles_per_segment == 0) {
+      if (merged) merge_total(state, Shared::state());
+      save_total(state, Shared::state());
+      state.clear();
+      merged = true;
+    }
+    const int first_token = tile * kTileTokens, stage = (tile - begin_tile) % kStages;
+    if (first_token >= warp_range.end || first_token + kTileTokens <= warp_range.begin) continue;
+    attend<T, kHeadDim, Shared::kRowStride>(a, q, Shared::keys(stage), Shared::values(stage), first_token,
+                                            first, last, state);
+  }
+  if (merged) merge_total(state, Shared::state());
+  float* partial = nullptr;
+  if (kPartial) {
+    const int64_t pair = int64_t{sequence} * a.num_kv_heads + kv_head;
+    partial = a.partials + (pair * a.num_segments + blockIdx.x) * partial_floats(partial_rows, kHeadDim);
+  }
+  write_rows<T, kHeadDim, kPartial>(a, view, kv_head, rows, state, partial, partial_rows);
+}
+
+/// Merges the segments of each sequence with at most 16 rows, in order. Block x: KV head, y: sequence.
+template <typename T>
+__global__ void merge_kernel(AttentionArguments<T> a, int partial_rows) {
+  const int kv_head = static_cast<int>(blockIdx.x), sequence = static_cast<int>(blockIdx.y);
+  const SequenceView view(a, sequence);
+  const int num_rows = view.query_len * a.group;
+  if (num_rows > kRowsPerWarp) return;
+  const TokenRange range(a, view, 0, num_rows);
+  const int begin = range.begin / a.segment_tokens, end = (range.end - 1) / a.segment_tokens + 1;
+  const int stride = partial_floats(partial_rows, a.head_dim);
+  const float* first =
+      a.partials + ((int64_t{sequence} * a.num_kv_heads + kv_head) * a.num_segments + begin) * stride;
+  for (int i = static_cast<int>(threadIdx.x); i < num_rows * a.head_dim; i += static_cast<int>(blockDim.x)) {
+    const int row = i / a.head_dim;
+    const float* partial = first;
+    float value = partial[i], sum = partial[partial_rows * a.head_dim + row];
+    float maximum = partial[partial_rows * (a.head_dim + 1) + row];
+    for (int segment = begin + 1; segment < end; ++segment) {
+      partial += stride;
+      const Merge merge(maximum, partial[partial_rows * (a.head_dim + 1) + row]);
+      value = merge(value, partial[i]);
+      sum = merge(sum, partial[partial_rows * a.head_dim + row]);
+      maximum = merge.max;
+    }
+    a.out[(view.first_query + row / a.group) * a.out_stride +
+          int64_t{kv_head * a.group + row % a.group} * a.head_dim + i % a.head_dim] =
+        from_float<T>(value / sum);
+  }
+}
+
+unsigned count(int64_t value) { return static_cast<unsigned>(value); }
+
+template <typename T, int kHeadDim>
+void attend_chunks(cudaStream_t stream, const AttentionArguments<T>& a, const RaggedBatch& batch) {
+  constexpr int64_t kRows = kChunkWarps * kRowsPerWarp;
+  const dim3 grid(count((batch.max_query_len * a.group + kRows - 1) / kRows), count(a.num_kv_heads),
+                  count(batch.num_seqs));
+  launch(stream, "attention of chunks", attention_kernel<T, kHeadDim, kChunkWarps, false>, grid,
+         dim3(kChunkWarps * kWarpSize), AttentionShared<T, kHeadDim, kChunkWarps, kStages>::kBytes, a, 0);
+}
+
+template <typename T, int kHeadDim>
+void attend_tokens(cudaStream_t stream, AttentionArguments<T> a, const RaggedBatch& batch,
+                   const AttentionWorkspace& workspace) {
+  const int rows = rows_of_partials(static_cast<int>(batch.max_query_len), a.group);
+  const int64_t pairs = batch.num_seqs * a.num_kv_heads;
+  a.num_segments = static_cast<int>((batch.max_context_len + a.segment_tokens - 1) / a.segment_tokens);
+  const size_t bytes =
+      static_cast<size_t>(pairs * a.num_segments * partial_floats(rows, kHeadDim)) * sizeof(float);
+  constexpr size_t kShared = AttentionShared<T, kHeadDim, 1, kStages>::kBytes;
+  // Two blocks to a multiprocessor keep its memory busy; with fewer, the contexts are shared out.
+  if (a.num_segments == 1 || pairs >= 2 * workspace.num_multiprocessors || bytes > workspace.bytes) {
+    launch(stream, "attention of tokens", attention_kernel<T, kHeadDim, 1, false>,
+           dim3(1, count(a.num_kv_heads), count(batch.num_seqs)), dim3(kWarpSize), kShared, a, 0);
+    return;
+  }
+  a.partials = workspace.data;
+  launch(stream, "attention of segments", attention_kernel<T, kHeadDim, 1, true>,
+         dim3(count(a.num_segments), count(a.num_kv_heads), count(batch.num_seqs)), dim3(kWarpSize), kShared,
+         a, rows);
+  launch(stream, "merge of segments", merge_kernel<T>, dim3(count(a.num_kv_heads), count(batch.num_seqs)),
+         dim3(256), 0, a, rows);
+}
+
+template <typename T, int kHeadDim>
+void attend_tensor(cudaStream_t stream, const AttentionArguments<T>& a, const RaggedBatch& batch,
+                   const AttentionWorkspace& workspace) {
+  const bool any_chunk = batch.max_query_len * a.group > kRowsPerWarp;
+  if (any_chunk) attend_chunks<T, kHeadDim>(stream, a, batch);
+  if (!any_chunk || batch.num_seqs > 1) attend_tokens<T, kHeadDim>(stream, a, batch, workspace);
+}
+
+/// Whether there is a tensor-core kernel.
+template <typename T>
+bool try_tensor(cudaStream_t stream, const AttentionArguments<T>& a, const RaggedBatch& batch,
+                const AttentionWorkspace& workspace) {
+  switch (a.head_dim) {
+    case 64:
+      return attend_tensor<T, 64>(stream, a, batch, workspace), true;
+    case 80:
+      return attend_tensor<T, 80>(stream, a, batch, workspace), true;
+    case 96:
+      return attend_tensor<T, 96>(stream, a, batch, workspace), true;
+    case 128:
+      return attend_tensor<T, 128>(stream, a, batch, workspace), true;
+    case 256:
+      return attend_tensor<T, 256>(stream, a, batch, workspace), true;
+    default:
+      return false;
+  }
+}
+template <>
+bool try_tensor<float>(cudaStream_t, const AttentionArguments<float>&, const RaggedBatch&,
+                       const AttentionWorkspace&) {
+  return false;
+}
+
+}  // namespace
+
+size_t attention_workspace_bytes(int64_t num_seqs, int64_t num_heads, int64_t max_context_len, int head_dim,
+                                 int segment_tokens) {
+  const int64_t segments = (max_context_len + segment_tokens - 1) / segment_tokens;
+  return static_cast<size_t>(num_seqs * num_heads * segments * (head_dim + 2)) * sizeof(float);
+}
+
+void attention(cudaStream_t stream, const Tensor& q, const KvLayer& cache, const RaggedBatch& batch,
+               const AttentionSpec& spec, const AttentionWorkspace& workspace, const Tensor& out) {
+  TRIREME_CHECK(workspace.segment_tokens > 0 && workspace.segment_tokens % kTileTokens == 0);
+  with_element_type(q.dtype, [&](auto element) {
+    using T = decltype(element);
+    AttentionArguments<T> a{};
+    a.q = q.as<const T>(), a.out = out.as<T>();
+    a.keys = static_cast<const T*>(cache.keys), a.values = static_cast<const T*>(cache.values);
+    a.q_stride = q.row_stride, a.out_stride = out.row_stride;
+    a.cu_query_lens = batch.cu_query_lens.as<const int>(),
+    a.context_lens = batch.context_lens.as<const int>();
+    a.block_tables = batch.block_tables.as<const int>(), a.table_stride = batch.block_tables.row_stride;
+    a.num_kv_heads = cache.num_kv_heads, a.head_dim = cache.head_dim, a.block_size = cache.block_size;
+    a.group = static_cast<int>(q.cols / (int64_t{cache.num_kv_heads} * cache.head_dim));
+    a.scale = spec.scale, a.softcap = spec.logit_softcap, a.window_left = spec.window_left;
+    a.segment_tokens = workspace.segment_tokens;
+    if (!try_tensor(stream, a, batch, workspace)) attend_generic(stream, a, batch);
+  });
+}
+
+}  // namespace trireme::cuda

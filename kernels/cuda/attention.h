@@ -1,0 +1,34 @@
+#pragma once
+// Causal grouped-query attention over the paged cache.
+
+#include <cuda_runtime.h>
+
+#include "kernels/backend.h"
+#include "kernels/cuda/rope_kv.h"
+
+namespace trireme::cuda {
+
+/// What attention() wants beside its arguments.
+struct AttentionWorkspace {
+  float* data = nullptr;  // of the device
+  size_t bytes = 0;
+  int num_multiprocessors = 1;
+  /// Tokens that are attended over in one go before partial results are merged, a multiple of 32. Results
+  /// depend on it (in their last bits), so it stays what it is for the life of a service.
+  int segment_tokens = 256;
+};
+
+/// Bytes for `num_seqs` sequences of one query each and contexts of at most `max_context_len`, whose contexts
+/// are shared out among blocks when there are few of them. With less, each is left to one block: slower, the
+/// same bits.
+size_t attention_workspace_bytes(int64_t num_seqs, int64_t num_heads, int64_t max_context_len, int head_dim,
+                                 int segment_tokens);
+
+/// Backend::attention(). Tensor cores (FlashAttention-2's flow of data, arXiv:2307.08691) for bf16 and f16
+/// with head_dim 64, 80, 96, 128 and 256; a plain kernel for f32 and for any other head_dim up to 256. A
+/// row's bits depend on neither its chunk nor its batch: each context is cut at the same places whoever works
+/// on it, and the parts are merged in order.
+void attention(cudaStream_t stream, const Tensor& q, const KvLayer& cache, const RaggedBatch& batch,
+               const AttentionSpec& spec, const AttentionWorkspace& workspace, const Tensor& out);
+
+}  // namespace trireme::cuda

@@ -1,0 +1,111 @@
+// Attention of the CUDA backend, run on the processor.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <tuple>
+
+#include "tests/kernels/cuda/attention_problem.h"
+#include "tests/simt/grid.h"
+
+namespace trireme::testing {
+namespace {
+
+class CudaAttentionTest : public ::testing::TestWithParam<DType> {
+ protected:
+  void SetUp() override { use(simt::Order::forward); }
+  void TearDown() override { simt::set_options({}); }
+  void use(simt::Order order) { simt::set_options({order, random_(), 0}); }
+  AttentionSpec spec(const AttentionShape& shape) const {
+    AttentionSpec result;
+    result.scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
+    return result;
+  }
+  // Weights and outputs are rounded once each; values are of order one, and weights sum to one.
+  double tolerance() const { return rounding(GetParam(), 4) + 2e-6; }
+  void expect_right(const AttentionShape& shape, const AttentionSpec& how) {
+    const AttentionProblem problem(GetParam(), shape, random_);
+    expect_near(problem.run(how), problem.wanted(how), tolerance(), tolerance());
+  }
+
+  std::mt19937 random_{std::random_device{}()};
+};
+
+/// A chunk in the middle, a whole prompt, single tokens near and far, a few tokens at once.
+const std::vector<std::pair<int, int>> kMixed = {{37, 100}, {1, 1}, {1, 150}, {20, 20}, {2, 70}};
+
+TEST_P(CudaAttentionTest, MixedBatchesOfEverySizeOfHead) {
+  simt::Order order = simt::Order::forward;
+  for (const int head_dim : {8, 40, 64, 80, 96, 128, 256}) {
+    SCOPED_TRACE(head_dim);
+    use(order);
+    order = order == simt::Order::shuffled ? simt::Order::forward
+                                           : static_cast<simt::Order>(static_cast<int>(order) + 1);
+    const AttentionShape shape{1, 3, head_dim, 16, kMixed};
+    expect_right(shape, spec(shape));
+  }
+}
+
+TEST_P(CudaAttentionTest, EveryGroupingOfHeads) {
+  for (const auto& [num_kv_heads, group] : {std::pair{3, 1}, {2, 4}, {1, 8}, {1, 17}}) {
+    SCOPED_TRACE(group);
+    const AttentionShape shape{num_kv_heads, group, 64, 16, {{5, 40}, {1, 90}}};
+    expect_right(shape, spec(shape));
+  }
+}
+
+TEST_P(CudaAttentionTest, EverySizeOfBlock) {
+  for (const int block_size : {1, 5, 32, 64}) {
+    SCOPED_TRACE(block_size);
+    const AttentionShape shape{2, 2, 64, block_size, {{9, 70}, {1, 33}}};
+    expect_right(shape, spec(shape));
+  }
+}
+
+TEST_P(CudaAttentionTest, ASlidingWindow) {
+  for (const int window : {0, 1, 31, 70}) {
+    SCOPED_TRACE(window);
+    const AttentionShape shape{1, 2, 64, 16, {{30, 140}, {1, 200}, {1, 3}}};
+    AttentionSpec how = spec(shape);
+    how.window_left = window;
+    expect_right(shape, how);
+  }
+}
+
+TEST_P(CudaAttentionTest, SoftCappedScores) {
+  const AttentionShape shape{1, 2, 64, 16, {{10, 40}, {1, 50}}};
+  AttentionSpec how = spec(shape);
+  how.scale *= 4;
+  how.logit_softcap = 2;
+  expect_right(shape, how);
+}
+
+TEST_P(CudaAttentionTest, ARowsBitsDependNeitherOnItsChunkNorOnItsBatch) {
+  const AttentionShape shape{1, 4, 64, 16, {{1, 60}, {50, 230}, {3, 30}}};
+  const AttentionProblem problem(GetParam(), shape, random_);
+  for (const int window : {-1, 90}) {
+    AttentionSpec how = spec(shape);
+    how.window_left = window;
+    const std::vector<float> all = problem.run(how);
+    EXPECT_EQ(problem.run(how, /*shared_out=*/false), all);
+    const auto row = [&](int token) {
+      const auto begin = all.begin() + token * problem.q_cols();
+      return std::vector<float>(begin, begin + problem.q_cols());
+    };
+    for (const int i : {0, 7, 49}) {
+      EXPECT_EQ(problem.run(how, true, {1, 1, 180 + i + 1}), row(1 + i)) << i;
+      EXPECT_EQ(problem.run(how, false, {1, 1, 180 + i + 1}), row(1 + i)) << i;
+    }
+    const std::vector<float> chunk = problem.run(how, true, {1, 20, 200});
+    for (int i = 0; i < 20; ++i) {
+      const auto begin = chunk.begin() + i * problem.q_cols();
+      EXPECT_EQ(std::vector<float>(begin, begin + problem.q_cols()), row(1 + i)) << i;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(CudaOnCpu, CudaAttentionTest, ::testing::Values(DType::f32, DType::bf16, DType::f16),
+                         [](const auto& tested) { return std::string(dtype_name(tested.param)); });
+
+}  // namespace
+}  // namespace trireme::testing
