@@ -81,10 +81,16 @@ grpc::ServerBidiReactor<v1::ReplicaReport, v1::ReplicaCommand>* ClusterService::
 grpc::ServerUnaryReactor* ClusterService::GetCluster(grpc::CallbackServerContext* context,
                                                      const v1::GetClusterRequest*,
                                                      v1::GetClusterResponse* response) {
-  response->set_model(membership_.registry().model_name());
-  for (v1::ReplicaStatus& replica : membership_.describe()) *response->add_replicas() = std::move(replica);
-  complete_(*response);
+  *response = status();
   return answer(context, grpc::Status::OK);
+}
+
+v1::GetClusterResponse ClusterService::status() const {
+  v1::GetClusterResponse status;
+  status.set_model(membership_.registry().model_name());
+  for (v1::ReplicaStatus& replica : membership_.describe()) *status.add_replicas() = std::move(replica);
+  complete_(status);
+  return status;
 }
 
 void ClusterService::close() {

@@ -33,6 +33,8 @@ class ClusterService : public v1::Cluster::CallbackService {
                                        const v1::GetClusterRequest* request,
                                        v1::GetClusterResponse* response) override;
 
+  /// GetCluster's answer.
+  v1::GetClusterResponse status() const;
   /// New jobs and replicas get UNAVAILABLE from now on.
   void close();
   /// Tells every replica what is wanted of it.

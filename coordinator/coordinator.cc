@@ -7,6 +7,7 @@
 #include <spdlog/spdlog.h>
 
 #include "absl/strings/str_cat.h"
+#include "coordinator/coordinator_metrics.h"
 
 namespace trireme {
 namespace {
@@ -41,6 +42,7 @@ Coordinator::Coordinator(const CoordinatorOptions& options)
 absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::start(const CoordinatorOptions& options) {
   enable_health_and_reflection();
   std::unique_ptr<Coordinator> coordinator(new Coordinator(options));
+  if (absl::Status status = coordinator->start_metrics(); !status.ok()) return status;
   grpc::ServerBuilder builder;
   int port = 0;
   if (absl::Status status = rpc::configure_server(builder, options.listen, options.insecure, &port);
@@ -59,7 +61,17 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::start(const Coordinato
   return coordinator;
 }
 
+absl::Status Coordinator::start_metrics() {
+  if (!options_.metrics_listen) return absl::OkStatus();
+  auto endpoint = rpc::MetricsEndpoint::start(
+      *options_.metrics_listen, options_.insecure,
+      [this](rpc::MetricsPage& page) { fill_metrics(cluster_.status(), frontend_.metrics(), page); });
+  if (endpoint.ok()) metrics_ = *std::move(endpoint);
+  return endpoint.status();
+}
+
 Coordinator::~Coordinator() {
+  metrics_.reset();
   if (!server_) return;
   frontend_.close();
   cluster_.close();
@@ -84,6 +96,7 @@ void Coordinator::describe(v1::GetClusterResponse& response) const {
   response.set_requests_cancelled(counts.cancelled);
   response.set_requests_running(static_cast<int32_t>(counts.running));
   response.set_output_tokens(counts.output_tokens);
+  response.set_metrics_address(metrics_address());
   response.set_version(TRIREME_VERSION);
   response.set_uptime_ms(
       std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - start_)

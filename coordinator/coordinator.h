@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <grpcpp/server.h>
@@ -12,13 +13,15 @@
 #include "coordinator/frontend.h"
 #include "coordinator/membership.h"
 #include "proto/support/endpoint.h"
+#include "proto/support/metrics_endpoint.h"
 
 namespace trireme {
 
 struct CoordinatorOptions {
-  rpc::Address listen{"127.0.0.1", 50051};  // port 0: any free one
-  bool insecure = false;                    // accept an address that is not loopback
-  bool keep_replicas = false;               // leave replicas running when this ends; they join the next one
+  rpc::Address listen{"127.0.0.1", 50051};     // port 0: any free one
+  std::optional<rpc::Address> metrics_listen;  // for Prometheus; none when unset
+  bool insecure = false;                       // accept an address that is not loopback
+  bool keep_replicas = false;  // leave replicas running when this ends; they join the next one
   FrontendOptions frontend;
   ClusterOptions cluster;
 };
@@ -30,6 +33,8 @@ class Coordinator {
   ~Coordinator();
 
   std::string address() const { return address_.text(); }
+  /// host:port of the Prometheus endpoint; empty: none.
+  std::string metrics_address() const { return metrics_ ? metrics_->address().text() : ""; }
 
   /// Refuses what is new, lets what runs finish for at most `timeout`, then ends it and stops the replicas.
   /// Health says NOT_SERVING from the start. Returns the number of requests that were cut off. Once.
@@ -37,6 +42,7 @@ class Coordinator {
 
  private:
   explicit Coordinator(const CoordinatorOptions& options);
+  absl::Status start_metrics();
   void set_serving(bool serving);
   void describe(v1::GetClusterResponse& response) const;
 
@@ -46,6 +52,7 @@ class Coordinator {
   Membership membership_;
   Frontend frontend_;
   ClusterService cluster_;
+  std::unique_ptr<rpc::MetricsEndpoint> metrics_;  // ends before the rest, starts before the server
   std::unique_ptr<grpc::Server> server_;
 };
 

@@ -79,6 +79,7 @@ grpc::Status Frontend::assign(const std::string& model, std::unique_ptr<Assignme
 
 grpc::Status Frontend::admit(grpc::CallbackServerContext* context, const v1::GenerateRequest& request,
                              GenerateSink& sink, std::shared_ptr<GenerateCall>* call) {
+  const auto arrival = RequestRecord::Clock::now();
   if (grpc::Status status = check_model(request.model()); !status.ok()) return status;
   const auto violation = validate(rpc::request_fields(request), membership_.registry().limits());
   if (violation) return rpc::invalid_field(violation->field, violation->description);
@@ -90,7 +91,8 @@ grpc::Status Frontend::admit(grpc::CallbackServerContext* context, const v1::Gen
   if (!fixed.sampling().has_seed()) fixed.mutable_sampling()->set_seed(random_number());
   auto made = std::make_shared<GenerateCall>(
       std::move(fixed), membership_, std::move(assignment),
-      capped_deadline(*context, options_.max_request_time), options_.request, sink,
+      capped_deadline(*context, options_.max_request_time), options_.request,
+      RequestRecord(metrics_, arrival), sink,
       [this](const GenerateCall& ending, const grpc::Status& status) { ended(ending, status); });
   switch (active_.add(made)) {
     case ActiveRequests::Added::closed:
@@ -112,6 +114,7 @@ grpc::Status Frontend::admit(grpc::CallbackServerContext* context, const v1::Gen
 grpc::Status Frontend::refuse(const grpc::Status& status) {
   std::lock_guard lock(counts_mutex_);
   ++counts_.rejected;
+  metrics_.count_end(status.error_code());
   return status;
 }
 
@@ -154,7 +157,7 @@ grpc::ServerUnaryReactor* Frontend::GenerateOnce(grpc::CallbackServerContext* co
                                                  const v1::GenerateRequest* request,
                                                  v1::GenerateOnceResponse* response) {
   const int num_samples = request->output().has_n() ? request->output().n() : 1;
-  auto* reactor = new OnceReactor(num_samples, response);
+  auto* reactor = new OnceReactor(context, num_samples, response);
   std::shared_ptr<GenerateCall> call;
   const grpc::Status status = admit(context, *request, *reactor, &call);
   if (!status.ok()) {

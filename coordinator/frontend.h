@@ -12,6 +12,7 @@
 
 #include "coordinator/active_requests.h"
 #include "coordinator/membership.h"
+#include "coordinator/request_record.h"
 #include "coordinator/ticker.h"
 #include "trireme/v1/inference.grpc.pb.h"
 
@@ -67,6 +68,7 @@ class Frontend : public v1::Inference::CallbackService {
   int abort_all();
 
   RequestCounts counts() const;
+  const RelayMetrics& metrics() const { return metrics_; }
 
  private:
   /// Everything before the relay starts. `call` is set when the status is OK.
@@ -83,6 +85,7 @@ class Frontend : public v1::Inference::CallbackService {
 
   Membership& membership_;
   const FrontendOptions options_;
+  RelayMetrics metrics_;
   ActiveRequests active_;
   mutable std::mutex counts_mutex_;
   RequestCounts counts_;

@@ -32,7 +32,7 @@ LifeLimits life_limits(const RequestOptions& options, gpr_timespec deadline) {
 
 GenerateCall::GenerateCall(v1::GenerateRequest request, Membership& membership,
                            std::unique_ptr<Assignment> assignment, gpr_timespec deadline,
-                           const RequestOptions& options, GenerateSink& sink,
+                           const RequestOptions& options, RequestRecord record, GenerateSink& sink,
                            std::function<void(const GenerateCall&, const grpc::Status&)> on_end)
     : request_(std::move(request)),
       membership_(membership),
@@ -41,6 +41,7 @@ GenerateCall::GenerateCall(v1::GenerateRequest request, Membership& membership,
       sink_(sink),
       on_end_(std::move(on_end)),
       life_(static_cast<LifeActions&>(*this), life_limits(options, deadline)),
+      record_(std::move(record)),
       transcript_(num_samples(request_)) {
   for (const v1::ResumeState& state : request_.resume())
     transcript_.begin_with(state.index(), state.token_ids().data(), state.token_ids_size(), state.finished());
@@ -75,9 +76,11 @@ bool GenerateCall::find_replica() {
 
 void GenerateCall::start_attempt() {
   const auto self = shared_from_this();
-  num_resumes_ = static_cast<int>(lost_.size());
+  const int num_deaths = static_cast<int>(lost_.size());
+  const bool is_resume = num_deaths > std::exchange(num_resumes_, num_deaths);
   if (num_resumes_ > 0) fill_resume();
   const std::shared_ptr<ReplicaCall> attempt = this->attempt();
+  record_.routed(attempt->replica_id(), is_resume, steady_clock::now());
   attempt->start(request_);
   // The lease may have ended before replica_lost() could find this attempt.
   if (!membership_.registry().is_live(attempt->link().lease)) attempt->end(RelayEnd::replica_lost);
@@ -101,9 +104,11 @@ void GenerateCall::pass_on(v1::GenerateResponse& message) {
   const bool recorded = record(message);
   if (!recorded) attempt_->end(RelayEnd::malformed);
   if (!recorded || !has_content) return attempt_->on_written(true);
+  const Time now = steady_clock::now();
+  record_.passed_on(message, now);
   {
     std::lock_guard lock(mutex_);
-    write_began_ = steady_clock::now();
+    write_began_ = now;
   }
   sink_.write(message);
 }
@@ -189,8 +194,11 @@ void GenerateCall::finish(RelayEnd cause) {
   const std::shared_ptr<GenerateCall> self = std::move(self_);
   cause_ = cause;
   const grpc::Status status = final_status(cause);
+  record_.ended(status.error_code(), steady_clock::now());
+  RequestRecord::Metadata receipt = attempt_->receipt();
+  for (auto& entry : record_.metadata()) receipt.push_back(std::move(entry));
   on_end_(*this, status);
-  sink_.finish(status);
+  sink_.finish(status, receipt);
 }
 
 grpc::Status GenerateCall::lost(const std::string& why) const {

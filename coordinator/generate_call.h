@@ -12,6 +12,7 @@
 #include "coordinator/membership.h"
 #include "coordinator/replica_call.h"
 #include "coordinator/request_life.h"
+#include "coordinator/request_record.h"
 #include "coordinator/transcript.h"
 #include "trireme/v1/inference.pb.h"
 
@@ -25,8 +26,8 @@ class GenerateSink {
   virtual void write(const v1::GenerateResponse& message) = 0;
   /// Gives up the write that is open, if there is one: it fails soon.
   virtual void reset() = 0;
-  /// Once, last.
-  virtual void finish(const grpc::Status& status) = 0;
+  /// Once, last. `receipt` goes into the trailing metadata.
+  virtual void finish(const grpc::Status& status, const RequestRecord::Metadata& receipt) = 0;
 };
 
 struct RequestOptions {
@@ -48,7 +49,7 @@ class GenerateCall : public std::enable_shared_from_this<GenerateCall>,
   /// `request` has its id and seed; `assignment` is for the first attempt. `on_end` is called once, before
   /// the sink hears of the end.
   GenerateCall(v1::GenerateRequest request, Membership& membership, std::unique_ptr<Assignment> assignment,
-               gpr_timespec deadline, const RequestOptions& options, GenerateSink& sink,
+               gpr_timespec deadline, const RequestOptions& options, RequestRecord record, GenerateSink& sink,
                std::function<void(const GenerateCall&, const grpc::Status&)> on_end);
 
   void start();
@@ -104,6 +105,7 @@ class GenerateCall : public std::enable_shared_from_this<GenerateCall>,
 
   // Used by one event after the other: messages, then the end of the attempt, then the next one's start.
   std::chrono::steady_clock::duration last_write_{0};  // how long it took
+  RequestRecord record_;
   Transcript transcript_;
   bool has_prompt_ = false;
   bool has_usage_ = false;

@@ -17,7 +17,8 @@ void OnceReactor::write(const v1::GenerateResponse& message) {
   call_->on_written(!too_large_);
 }
 
-void OnceReactor::finish(const grpc::Status& status) {
+void OnceReactor::finish(const grpc::Status& status, const RequestRecord::Metadata& receipt) {
+  for (const auto& [key, value] : receipt) context_->AddTrailingMetadata(key, value);
   if (too_large_)
     Finish(grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
                         absl::StrCat("the result is over ", kMaxResultBytes, " bytes; use Generate")));

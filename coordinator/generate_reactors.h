@@ -17,7 +17,10 @@ class StreamReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>, pub
 
   void write(const v1::GenerateResponse& message) override { StartWrite(&message); }
   void reset() override { context_->TryCancel(); }
-  void finish(const grpc::Status& status) override { Finish(status); }
+  void finish(const grpc::Status& status, const RequestRecord::Metadata& receipt) override {
+    for (const auto& [key, value] : receipt) context_->AddTrailingMetadata(key, value);
+    Finish(status);
+  }
 
  private:
   void OnWriteDone(bool ok) override { call_->on_written(ok); }
@@ -33,13 +36,13 @@ class StreamReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>, pub
 /// GenerateOnce: messages are collected. Deletes itself.
 class OnceReactor : public grpc::ServerUnaryReactor, public GenerateSink {
  public:
-  OnceReactor(int num_samples, v1::GenerateOnceResponse* response)
-      : num_samples_(num_samples), response_(response) {}
+  OnceReactor(grpc::CallbackServerContext* context, int num_samples, v1::GenerateOnceResponse* response)
+      : context_(context), num_samples_(num_samples), response_(response) {}
   void attach(std::shared_ptr<GenerateCall> call) { call_ = std::move(call); }
 
   void write(const v1::GenerateResponse& message) override;
   void reset() override {}  // its writes are never open
-  void finish(const grpc::Status& status) override;
+  void finish(const grpc::Status& status, const RequestRecord::Metadata& receipt) override;
 
  private:
   void OnCancel() override {
@@ -47,6 +50,7 @@ class OnceReactor : public grpc::ServerUnaryReactor, public GenerateSink {
   }
   void OnDone() override { delete this; }
 
+  grpc::CallbackServerContext* const context_;
   const int num_samples_;
   v1::GenerateOnceResponse* const response_;
   size_t collected_bytes_ = 0;

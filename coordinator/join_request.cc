@@ -90,6 +90,11 @@ absl::Status check_registration(const v1::ReplicaRegistration& registration) {
     return status;
   if (absl::Status status = check_range("ranks", registration.ranks_size(), 0, kMaxRanks); !status.ok())
     return status;
+  if (!registration.metrics_address().empty()) {
+    const auto address = rpc::parse_address(registration.metrics_address());
+    if (!address.ok()) return invalid("metrics_address", std::string(address.status().message()));
+    if (absl::Status status = check_name("metrics_address", address->host); !status.ok()) return status;
+  }
   if (!registration.advertise().empty()) {
     const auto address = rpc::parse_address(registration.advertise());
     if (!address.ok()) return invalid("advertise", std::string(address.status().message()));

@@ -19,6 +19,7 @@ namespace {
 
 struct Flags {
   std::string listen = "127.0.0.1:50051";
+  std::string metrics_listen = "127.0.0.1:0";
   std::string tensor_parallel = "auto";
   std::string log_level = "info";
   bool insecure = false;
@@ -50,8 +51,11 @@ CLI::Validator seconds_from(double least) {
 void add_flags(CLI::App& app, Flags& flags) {
   app.add_option("--listen", flags.listen, "host:port clients and workers call; port 0 takes a free one")
       ->capture_default_str();
+  app.add_option("--metrics-listen", flags.metrics_listen,
+                 "host:port of the Prometheus endpoint, told when ready; port 0 takes a free one; or off")
+      ->capture_default_str();
   app.add_flag("--insecure", flags.insecure,
-               "accept a --listen address that is not loopback, without encryption or authentication");
+               "accept addresses to listen on that are not loopback, without encryption or authentication");
   app.add_option("--tensor-parallel", flags.tensor_parallel,
                  "ranks per replica for every job that joins; auto: the smallest size that fits")
       ->check(check_tensor_parallel)
@@ -91,6 +95,11 @@ absl::StatusOr<trireme::CoordinatorOptions> to_options(const Flags& flags) {
   if (!listen.ok()) return listen.status();
   trireme::CoordinatorOptions options;
   options.listen = *listen;
+  if (flags.metrics_listen != "off") {
+    const absl::StatusOr<trireme::rpc::Address> metrics = trireme::rpc::parse_address(flags.metrics_listen);
+    if (!metrics.ok()) return metrics.status();
+    options.metrics_listen = *metrics;
+  }
   options.insecure = flags.insecure;
   options.keep_replicas = flags.keep_replicas;
   options.frontend.max_request_time = milliseconds(flags.max_request_time_s);
@@ -129,6 +138,8 @@ int serve(const Flags& flags) {
     status = coordinator.status();
     if (status.ok()) {
       std::printf("trireme-coordinator ready, listening on %s\n", (*coordinator)->address().c_str());
+      if (const std::string metrics = (*coordinator)->metrics_address(); !metrics.empty())
+        std::printf("trireme-coordinator metrics on http://%s/metrics\n", metrics.c_str());
       std::fflush(stdout);
       spdlog::info("signal {}: draining for at most {} s", wait_for_signal(signals), flags.drain_timeout_s);
       std::thread([signals] { _exit(128 + wait_for_signal(signals)); }).detach();  // a second one: now

@@ -122,6 +122,8 @@ std::vector<v1::ReplicaStatus> Membership::describe() const {
     status.set_incarnation(registration.incarnation());
     status.set_job_id(registration.job_id());
     status.set_outstanding_requests(static_cast<int32_t>(record.outstanding));
+    status.set_metrics_address(registration.metrics_address());
+    status.set_routed_requests(record.routed);
   }
   return statuses;
 }

@@ -6,6 +6,9 @@ namespace trireme {
 namespace {
 
 constexpr std::chrono::seconds kCancelTimeout{5};
+// A leader writes seven short ones. All trailers together must stay under 16 kB.
+constexpr size_t kMaxReceiptEntries = 16;
+constexpr size_t kMaxReceiptBytes = 256;
 
 /// One Cancel sent to a replica.
 struct CancelCall {
@@ -56,6 +59,16 @@ void ReplicaCall::finish(RelayEnd end) {
   const std::shared_ptr<ReplicaCall> self = std::move(self_);
   assignment_->release();
   owner_.on_call_ended(end, status_);
+}
+
+RequestRecord::Metadata ReplicaCall::receipt() const {
+  RequestRecord::Metadata pairs;
+  for (const auto& [name, text] : context_.GetServerTrailingMetadata()) {
+    if (!name.starts_with("trireme-") || name.size() + text.size() > kMaxReceiptBytes) continue;
+    if (pairs.size() == kMaxReceiptEntries) break;
+    pairs.emplace_back(std::string(name.data(), name.size()), std::string(text.data(), text.size()));
+  }
+  return pairs;
 }
 
 void ReplicaCall::cancel_request(const std::string& request_id, gpr_timespec deadline,

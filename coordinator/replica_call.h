@@ -11,6 +11,7 @@
 
 #include "coordinator/membership.h"
 #include "coordinator/relay.h"
+#include "coordinator/request_record.h"
 #include "trireme/v1/inference.grpc.pb.h"
 
 namespace trireme {
@@ -43,8 +44,11 @@ class ReplicaCall : public std::enable_shared_from_this<ReplicaCall>,
 
   const ReplicaLink& link() const { return assignment_->link(); }
   const std::string& replica_id() const { return link().registration.replica_id(); }
-  /// Whether the replica sent anything; after the end only.
+  // After the end only:
+  /// Whether the replica sent anything.
   bool has_message() const { return has_message_; }
+  /// The replica's part of the receipt, as far as it is plausible.
+  RequestRecord::Metadata receipt() const;
 
  private:
   void read() override { StartRead(&message_); }

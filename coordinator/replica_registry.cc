@@ -129,6 +129,7 @@ std::optional<LeaseId> ReplicaRegistry::acquire(const std::vector<Incarnation>& 
   if (!chosen) return std::nullopt;
   Entry& entry = *entries[*chosen];
   ++entry.record.outstanding;
+  ++entry.record.routed;
   entry.last_chosen = ++num_choices_;
   return entry.record.lease;
 }

@@ -50,6 +50,7 @@ struct ReplicaRecord {
   ReplicaPhase phase = ReplicaPhase::joining;
   int64_t outstanding = 0;  // requests relayed and not ended
   int64_t waiting = 0;      // last report
+  int64_t routed = 0;       // requests in this lease
 };
 
 /// Thread-safe; no call blocks on anything but its mutex.

@@ -20,6 +20,7 @@ requests may finish first, a second signal ends them.
   --threads N                threads per rank [the cores of this host, shared by its ranks]
   --port P                   of the coordinator, 0 picks a free one [50051]
   --listen HOST              address to listen on; any but loopback needs --insecure [127.0.0.1]
+  --metrics-port P           of the coordinator's Prometheus endpoint, 0 picks a free one [0]; the leaders pick theirs
   --insecure                 accept connections from the network without encryption or authentication
   --hostfile F               "HOST slots=N" per line; replicas take slots in order. Programs and model must lie at the
                              same path on every host, and HOST must be one that reaches this one (--listen)
@@ -37,7 +38,7 @@ END
 }
 
 model="" tensor_parallel=auto replicas=1 backend=auto compute_dtype=auto threads=0 port=50051 listen=127.0.0.1
-insecure=false hostfile="" interface="" worker_options=() mpirun_options=() ready_timeout=600 drain_timeout=30
+metrics_port=0 insecure=false hostfile="" interface="" worker_options=() mpirun_options=() ready_timeout=600 drain_timeout=30
 run_dir="" bin=""
 while [ $# -gt 0 ]; do
   option=$1
@@ -56,6 +57,7 @@ while [ $# -gt 0 ]; do
     --threads) threads=$2; positive --threads "$2" ;;
     --port) port=$2 ;;
     --listen) listen=$2 ;;
+    --metrics-port) metrics_port=$2 ;;
     --hostfile) hostfile=$2 ;;
     --interface) interface=$2 ;;
     --worker-option) worker_options+=("$2") ;;
@@ -75,6 +77,7 @@ model=$(cd "$model" && pwd)
 positive --replicas "$replicas"
 [ "$tensor_parallel" = auto ] || positive --tensor-parallel "$tensor_parallel"
 [[ $port =~ ^[0-9]{1,5}$ && $port -le 65535 ]] || { say "--port: got '$port', wanted 0 to 65535"; exit 2; }
+[[ $metrics_port =~ ^[0-9]{1,5}$ && $metrics_port -le 65535 ]] || { say "--metrics-port: got '$metrics_port', wanted 0 to 65535"; exit 2; }
 [ -z "$hostfile" ] || [ -r "$hostfile" ] || { say "--hostfile $hostfile: cannot read it"; exit 2; }
 case $backend in auto | cpu | cuda) ;; *) say "--backend: got '$backend', wanted auto, cpu or cuda"; exit 2 ;; esac
 
@@ -134,7 +137,8 @@ start_service() {  # SERVICE
   local options=()
   if [ "$1" = coordinator ]; then
     $insecure && options+=(--insecure)
-    launch coordinator "$bin/trireme-coordinator" --listen "$listen:$port" --drain-timeout "$drain_timeout" "${options[@]}"
+    launch coordinator "$bin/trireme-coordinator" --listen "$listen:$port" --drain-timeout "$drain_timeout" \
+      --metrics-listen "127.0.0.1:$metrics_port" "${options[@]}"
   else
     mpirun_command "${1#replica-}"  # fills command
     launch "$1" "${command[@]}"
@@ -167,6 +171,15 @@ ready_line() {
   phases=$(sed -n 's/^trireme-worker ready, .*(\(start .*\), total \([0-9.]*\) s)$/\2 \1/p' "$run_dir"/replica-*.log | sort -n | tail -n 1)
   echo "ready $address in $(elapsed "$begin" "$(uptime_s)") s (coordinator $coordinator_s s, ${phases#* }):" \
     "$(basename "$model"), $replicas x tensor parallel $tensor_parallel, $backend, $threads threads per rank, logs in $run_dir"
+}
+
+# Where Prometheus finds the coordinator and each leader.
+metrics_lines() {
+  sed -n 's/^trireme-coordinator metrics on /metrics coordinator /p' "$run_dir/coordinator.log" | tail -n 1
+  local log
+  for log in "$run_dir"/replica-*.log; do
+    sed -n "s/^trireme-worker metrics on /metrics $(basename "$log" .log) /p" "$log"
+  done
 }
 
 timer() {  # NAME SECONDS: NAME ends like a service after that time
@@ -276,6 +289,7 @@ while [ "$stopping" -eq 0 ]; do
       [ "$ended_rc" -eq 0 ] || give_up replica-0 "not ready after $ready_timeout s: $(tail -n 1 "$run_dir/status.log")"
       ready=true
       ready_line
+      metrics_lines
       ;;
     restart-*) start_service "${ended_service#restart-}" ;;
     *)

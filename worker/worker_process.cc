@@ -214,8 +214,6 @@ class WorkerProcess {
   }
 
   void tell_ready(const LeaderAddresses& addresses) const {
-    if (addresses.metrics)
-      std::printf("trireme-worker metrics on http://%s/metrics\n", addresses.metrics->text().c_str());
     std::printf(
         "trireme-worker ready, listening on %s: replica %s, model %s, tensor-parallel size %d, %s %s "
         "(start %.2f s, join %.2f s, load %.2f s, total %.2f s)\n",
@@ -223,6 +221,8 @@ class WorkerProcess {
         assignment_.tp_size, engine_->backend_name().c_str(),
         std::string(dtype_name(engine_->compute_dtype())).c_str(), start_seconds_, join_seconds_,
         load_seconds_, seconds_since(started_));
+    if (addresses.metrics)
+      std::printf("trireme-worker metrics on http://%s/metrics\n", addresses.metrics->text().c_str());
     std::fflush(stdout);
   }
 

@@ -138,6 +138,11 @@ TEST(ClusterServiceTest, RegistrationIsChecked) {
   wanted = registration("a", 1);
   wanted.set_advertise("nowhere");
   expect_refused(outcome(wanted), kInvalid, {"advertise", "nowhere"});
+  for (const char* address : {"nowhere", "a\x1b[2J:1", "host:70000"}) {
+    wanted = registration("a", 1);
+    wanted.set_metrics_address(address);
+    expect_refused(outcome(wanted), kInvalid, {"metrics_address"});
+  }
   EXPECT_TRUE(cluster.describe().replicas().empty());
 }
 

@@ -42,6 +42,9 @@ TEST_F(ServeScriptE2eTest, ServesReplicasAndStopsThemAll) {
   Process& server =
       serve({"--model", demo_model(), "--tensor-parallel", "2", "--replicas", "2", "--port", "0"});
   wait_ready(server);
+  for (const char* line : {"metrics coordinator http://127.0.0.1:", "metrics replica-0 http://127.0.0.1:",
+                           "metrics replica-1 http://127.0.0.1:"})
+    EXPECT_TRUE(server.wait_for_output(line, deadline_in(10))) << server.output();
   EXPECT_EQ(cluster().replicas_size(), 2);
   EXPECT_EQ(processes("trireme-worker").size(), 4);
   const CommandResult run = generate({"--prompt", "In the beginning", "--max-tokens", "16"});
