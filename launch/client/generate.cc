@@ -1,5 +1,6 @@
 // trireme generate: one completion, streamed to the terminal or as one JSON object.
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -27,7 +28,7 @@ struct GenerateOptions {
   std::vector<int32_t> prompt_ids;
   std::vector<std::string> stop;
   int32_t max_tokens = 128;
-  std::optional<int32_t> top_k;
+  std::optional<int32_t> top_k, n;
   std::optional<float> temperature, top_p, min_p;
   std::optional<uint64_t> seed;
   bool ignore_eos = false, json = false, echo = false;
@@ -66,6 +67,7 @@ grpc::Status build_request(const GenerateOptions& options, v1::GenerateRequest& 
   if (options.top_k) sampling.set_top_k(*options.top_k);
   if (options.top_p) sampling.set_top_p(*options.top_p);
   if (options.min_p) sampling.set_min_p(*options.min_p);
+  if (options.n) request.mutable_output()->set_n(*options.n);
   if (options.seed) sampling.set_seed(*options.seed);
   v1::StoppingParams& stopping = *request.mutable_stopping();
   stopping.set_max_tokens(options.max_tokens);
@@ -88,6 +90,14 @@ void print_text(const std::string& text) {
   std::cout << (terminal ? printable(text) : text) << std::flush;
 }
 
+/// Several samples cannot be streamed beside each other; they come one after the other, at the end.
+void print_samples(const Generation& generation) {
+  for (size_t i = 0; i < generation.num_samples(); ++i) {
+    std::cout << "--- sample " << i << " ---\n";
+    print_text(generation.text(i) + "\n");
+  }
+}
+
 int finish(const GenerateOptions& options, const Generation& generation, const grpc::Status& status,
            bool interrupted) {
   if (options.json) {
@@ -95,7 +105,10 @@ int finish(const GenerateOptions& options, const Generation& generation, const g
     if (!status.ok()) result["error"] = error_json(status);
     std::cout << result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << std::endl;
   } else if (generation.num_tokens() > 0) {
-    std::cout << std::endl;
+    if (generation.num_samples() > 1)
+      print_samples(generation);
+    else
+      std::cout << std::endl;
     std::fprintf(stderr, "%s\n", generation.summary().c_str());
   }
   if (interrupted) {
@@ -117,12 +130,13 @@ int run_generate(const GenerateOptions& options) {
   const InterruptWatch watch([&context] { context.TryCancel(); });
 
   if (options.echo && !options.json) print_text(request.text());
-  Generation generation(Generation::Clock::now());
+  // A number that makes no sense is the server's to refuse.
+  Generation generation(Generation::Clock::now(), std::clamp(options.n.value_or(1), 1, 1024));
   const auto stream = stub->Generate(&context, request);
   v1::GenerateResponse message;
   while (stream->Read(&message)) {
     const std::string text = generation.add(message, Generation::Clock::now());
-    if (!options.json && !text.empty()) print_text(text);
+    if (!options.json && generation.num_samples() == 1 && !text.empty()) print_text(text);
   }
   const grpc::Status status = stream->Finish();
   generation.end(Generation::Clock::now());
@@ -157,6 +171,8 @@ void add_sampling_options(CLI::App& command, GenerateOptions& options) {
                   "drop tokens less likely than P times the most likely one [the model's, else 0]")
       ->type_name("P");
   command.add_option("--seed", options.seed, "same seed, same tokens [random]")->type_name("S");
+  command.add_option("--n", options.n, "so many samples of the prompt, printed one after the other [1]")
+      ->type_name("N");
   command.add_option("--stop", options.stop, "end before this text; may be given up to four times")
       ->type_name("TEXT")
       ->take_all()

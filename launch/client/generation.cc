@@ -29,18 +29,25 @@ std::string finish_reason_name(v1::FinishReason reason) {
   }
 }
 
+int Generation::num_tokens() const {
+  size_t sum = 0;
+  for (const Sample& sample : samples_) sum += sample.token_ids.size();
+  return static_cast<int>(sum);
+}
+
 std::string Generation::add(const v1::GenerateResponse& message, Clock::time_point now) {
   if (message.has_prompt()) prompt_ = message.prompt();
   if (message.has_usage()) usage_ = message.usage();
   std::string added;
   for (const v1::Delta& delta : message.deltas()) {
-    if (delta.index() != 0) continue;
-    token_ids_.insert(token_ids_.end(), delta.token_ids().begin(), delta.token_ids().end());
-    arrivals_.resize(token_ids_.size(), now);
-    added += delta.text();
-    if (delta.has_finish_reason()) finish_reason_ = delta.finish_reason();
+    if (delta.index() < 0 || static_cast<size_t>(delta.index()) >= samples_.size()) continue;
+    Sample& sample = samples_[static_cast<size_t>(delta.index())];
+    sample.token_ids.insert(sample.token_ids.end(), delta.token_ids().begin(), delta.token_ids().end());
+    sample.arrivals.resize(sample.token_ids.size(), now);
+    sample.text += delta.text();
+    if (delta.index() == 0) added += delta.text();
+    if (delta.has_finish_reason()) sample.finish_reason = delta.finish_reason();
   }
-  text_ += added;
   return added;
 }
 
@@ -64,7 +71,13 @@ void Generation::add_receipt(const std::multimap<grpc::string_ref, grpc::string_
 }
 
 double Generation::ttft_ms() const {
-  return arrivals_.empty() ? -1 : milliseconds(arrivals_.front() - started_);
+  double first = -1;
+  for (const Sample& sample : samples_) {
+    if (sample.arrivals.empty()) continue;
+    const double time = milliseconds(sample.arrivals.front() - started_);
+    if (first < 0 || time < first) first = time;
+  }
+  return first;
 }
 
 double Generation::total_ms() const { return milliseconds(ended_ - started_); }
@@ -74,30 +87,45 @@ double Generation::tokens_per_s() const { return total_ms() > 0 ? num_tokens() *
 std::string Generation::summary() const {
   std::string line = absl::StrFormat("%d tokens in %.2f s", num_tokens(), total_ms() / 1e3);
   if (num_tokens() > 0) line += absl::StrFormat(": %.1f tokens/s, TTFT %.1f ms", tokens_per_s(), ttft_ms());
-  const std::string reason = finish_reason_name(finish_reason_);
+  const std::string reason = finish_reason_name(samples_.front().finish_reason);
+  if (samples_.size() > 1) return line + absl::StrFormat(", %d samples", samples_.size());
   return reason.empty() ? line : line + ", finish: " + reason;
 }
 
+nlohmann::json Generation::Sample::itl_ms() const {
+  std::vector<double> gaps;
+  for (size_t i = 1; i < arrivals.size(); ++i) gaps.push_back(milliseconds(arrivals[i] - arrivals[i - 1]));
+  return gaps;
+}
+
 nlohmann::json Generation::to_json() const {
-  std::vector<double> itl_ms;
-  for (size_t i = 1; i < arrivals_.size(); ++i)
-    itl_ms.push_back(milliseconds(arrivals_[i] - arrivals_[i - 1]));
+  const Sample& first = samples_.front();
   nlohmann::json timing = {
-      {"total_ms", total_ms()}, {"tokens_per_s", tokens_per_s()}, {"itl_ms", std::move(itl_ms)}};
-  if (!arrivals_.empty()) timing["ttft_ms"] = ttft_ms();
-  return {{"request_id", prompt_.request_id()},
-          {"model", prompt_.model()},
-          {"seed", prompt_.seed()},
-          {"prompt_token_ids", std::vector<int32_t>(prompt_.token_ids().begin(), prompt_.token_ids().end())},
-          {"token_ids", token_ids_},
-          {"text", text_},
-          {"finish_reason", finish_reason_name(finish_reason_)},
-          {"usage",
-           {{"prompt_tokens", usage_.prompt_tokens()},
-            {"completion_tokens", usage_.completion_tokens()},
-            {"cached_tokens", usage_.cached_tokens()}}},
-          {"timing", std::move(timing)},
-          {"receipt", receipt_}};
+      {"total_ms", total_ms()}, {"tokens_per_s", tokens_per_s()}, {"itl_ms", first.itl_ms()}};
+  if (ttft_ms() >= 0) timing["ttft_ms"] = ttft_ms();
+  nlohmann::json json = {
+      {"request_id", prompt_.request_id()},
+      {"model", prompt_.model()},
+      {"seed", prompt_.seed()},
+      {"prompt_token_ids", std::vector<int32_t>(prompt_.token_ids().begin(), prompt_.token_ids().end())},
+      {"token_ids", first.token_ids},
+      {"text", first.text},
+      {"finish_reason", finish_reason_name(first.finish_reason)},
+      {"usage",
+       {{"prompt_tokens", usage_.prompt_tokens()},
+        {"completion_tokens", usage_.completion_tokens()},
+        {"cached_tokens", usage_.cached_tokens()}}},
+      {"timing", std::move(timing)},
+      {"receipt", receipt_}};
+  for (size_t i = 0; i < samples_.size() && samples_.size() > 1; ++i) {
+    const Sample& sample = samples_[i];
+    json["samples"].push_back({{"index", i},
+                               {"token_ids", sample.token_ids},
+                               {"text", sample.text},
+                               {"finish_reason", finish_reason_name(sample.finish_reason)},
+                               {"itl_ms", sample.itl_ms()}});
+  }
+  return json;
 }
 
 }  // namespace trireme::client

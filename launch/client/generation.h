@@ -13,23 +13,27 @@
 
 namespace trireme::client {
 
-/// Collects the messages of one Generate call of one sample. Times are the client's own, from the start of
-/// the call, queueing and network included. Not thread-safe.
+/// Collects the messages of one Generate call. Times are the client's own, from the start of the call,
+/// queueing and network included. Not thread-safe.
 class Generation {
  public:
   using Clock = std::chrono::steady_clock;
 
   /// `started`: just before the call was made.
-  explicit Generation(Clock::time_point started) : started_(started) {}
+  explicit Generation(Clock::time_point started, int num_samples = 1)
+      : started_(started), samples_(static_cast<size_t>(num_samples)) {}
 
-  /// Takes over one message that arrived `now`; returns the text it adds.
+  /// Takes over one message that arrived `now`; returns the text it adds to sample 0.
   std::string add(const v1::GenerateResponse& message, Clock::time_point now);
   /// The stream has ended.
   void end(Clock::time_point now) { ended_ = now; }
   /// Takes over the receipt of a call that has ended: keys without "trireme-", '-' as '_'; numbers as such.
   void add_receipt(const std::multimap<grpc::string_ref, grpc::string_ref>& trailing_metadata);
 
-  int num_tokens() const { return static_cast<int>(token_ids_.size()); }
+  /// Of all samples together.
+  int num_tokens() const;
+  size_t num_samples() const { return samples_.size(); }
+  const std::string& text(size_t sample) const { return samples_[sample].text; }
   const v1::PromptInfo& prompt() const { return prompt_; }
 
   /// Milliseconds to the first token, -1 when none came.
@@ -41,18 +45,26 @@ class Generation {
   std::string summary() const;
   /// {request_id, model, seed, prompt_token_ids, token_ids, text, finish_reason, usage, timing{ttft_ms,
   /// total_ms, tokens_per_s, itl_ms[]}, receipt}. itl_ms has one gap per token after the first; tokens of one
-  /// message follow each other at 0.
+  /// message follow each other at 0. Of several samples, these are the first one's, but for ttft_ms and
+  /// tokens_per_s, which are those of all; `samples` [n] then has {index, token_ids, text, finish_reason,
+  /// itl_ms[]} of each.
   nlohmann::json to_json() const;
 
  private:
+  struct Sample {
+    std::vector<int32_t> token_ids;
+    std::vector<Clock::time_point> arrivals;  // one per token
+    std::string text;
+    v1::FinishReason finish_reason = v1::FINISH_REASON_UNSPECIFIED;
+
+    nlohmann::json itl_ms() const;
+  };
+
   Clock::time_point started_, ended_{};
   v1::PromptInfo prompt_;
   v1::Usage usage_;
-  std::vector<int32_t> token_ids_;
-  std::vector<Clock::time_point> arrivals_;  // one per token
-  std::string text_;
+  std::vector<Sample> samples_;
   nlohmann::json receipt_ = nlohmann::json::object();
-  v1::FinishReason finish_reason_ = v1::FINISH_REASON_UNSPECIFIED;
 };
 
 /// "length", "stop", "cancelled"; "" while unspecified.

@@ -44,6 +44,27 @@ TEST_F(GenerationTest, CollectsTokensTextReasonAndUsage) {
             (nlohmann::json{{"prompt_tokens", 2}, {"completion_tokens", 3}, {"cached_tokens", 1}}));
 }
 
+TEST_F(GenerationTest, SamplesAreKeptApart) {
+  Generation generation(start_, 2);
+  EXPECT_EQ(generation.add(message(R"(deltas { index: 1 token_ids: 5 text: "x" })"), at(10)), "");
+  EXPECT_EQ(generation.add(message(R"(deltas { token_ids: 1 text: "a" finish_reason: FINISH_REASON_STOP }
+                                      deltas { index: 1 token_ids: [6, 7] text: "yz" }
+                                      deltas { index: 2 token_ids: 9 text: "not asked for" })"),
+                           at(30)),
+            "a");
+  generation.end(at(40));
+  EXPECT_EQ(generation.num_tokens(), 4);
+  EXPECT_EQ(generation.text(1), "xyz");
+  EXPECT_EQ(generation.summary(), "4 tokens in 0.04 s: 100.0 tokens/s, TTFT 10.0 ms, 2 samples");
+  const nlohmann::json json = generation.to_json();
+  EXPECT_EQ(json["text"], "a");
+  ASSERT_EQ(json["samples"].size(), 2u);
+  EXPECT_EQ(json["samples"][0]["finish_reason"], "stop");
+  EXPECT_EQ(json["samples"][1]["token_ids"], nlohmann::json({5, 6, 7}));
+  EXPECT_EQ(json["samples"][1]["itl_ms"], nlohmann::json({20.0, 0.0}));
+  EXPECT_FALSE(generation_.to_json().contains("samples"));
+}
+
 TEST_F(GenerationTest, TimesCountFromTheStartOfTheCall) {
   generation_.add(message("deltas { token_ids: 1 }"), at(20));
   generation_.add(message("deltas { token_ids: [2, 3] }"), at(30));
