@@ -17,6 +17,7 @@ class EngineAdapter final : public StepEngine, public StepFollower {
   absl::Status broadcast_idle() override { return engine_.broadcast_idle(); }
   absl::Status broadcast_stop() override { return engine_.broadcast_stop(); }
   SchedulerStats stats() const override { return engine_.stats(); }
+  absl::Status check_integrity() const override { return engine_.check_integrity(); }
   int64_t collective_ns() const override { return engine_.phases().nanoseconds(Phase::collective); }
   absl::StatusOr<std::vector<RankTelemetry>> gather_telemetry() override {
     return engine_.gather_telemetry();

@@ -67,6 +67,7 @@ absl::Status Leader::run() {
 absl::Status Leader::serve() {
   auto next_beat = TimePoint::clock::now();
   auto look_again = next_beat;
+  bool was_busy = false;
   while (true) {
     take_commands(engine_.has_work() ? look_again : next_beat);
     if (is_over()) return engine_.broadcast_stop();
@@ -83,6 +84,9 @@ absl::Status Leader::serve() {
     look_again = ran ? now : now + kNothingToRun;
     if (now >= next_telemetry_) {
       if (auto status = gather_telemetry(now); !status.ok()) return status;
+    }
+    if (std::exchange(was_busy, engine_.has_work()) && !engine_.has_work()) {
+      if (auto status = engine_.check_integrity(); !status.ok()) return status;
     }
     if (!ran && now < next_beat) continue;
     if (!ran) {

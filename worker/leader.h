@@ -39,7 +39,8 @@ struct LeaderStatus {
 };
 
 /// Moves requests from the inbox into the engine, steps while there is work, and puts the tokens into each
-/// request's outbox. One thread runs it, and that thread alone touches the engine (and, through it, MPI); it
+/// request's outbox. Whenever the engine runs out of work, its integrity is checked: an engine that has lost
+/// a block is broken. One thread runs it, and that thread alone touches the engine (and, through it, MPI); it
 /// never calls gRPC and never waits for a reader. Everything but run() may be called from any thread.
 class Leader {
  public:

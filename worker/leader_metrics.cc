@@ -23,6 +23,8 @@ void fill_load(const LeaderStatus& status, rpc::MetricsPage& page) {
   page.gauge("kv_cache_blocks", blocks, used, {{"state", "used"}});
   page.gauge("kv_cache_blocks", blocks, engine.blocks_cached, {{"state", "cached"}});
   page.gauge("kv_cache_blocks", blocks, engine.blocks_free - engine.blocks_cached, {{"state", "free"}});
+  page.gauge("kv_cache_blocks_of_finished_requests",
+             "Blocks owned by requests that have ended; anything but 0 is a bug.", engine.blocks_of_finished);
   page.counter("prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.",
                static_cast<double>(engine.prompt_tokens));
   page.counter("prefix_cache_hits_total", "Prompt tokens found in the prefix cache.",

@@ -27,6 +27,8 @@ class StepEngine {
   virtual absl::Status broadcast_idle() = 0;
   virtual absl::Status broadcast_stop() = 0;
   virtual SchedulerStats stats() const = 0;
+  /// INTERNAL when blocks and requests do not add up. Takes time in proportion to both.
+  virtual absl::Status check_integrity() const = 0;
   /// Spent in collectives since the start; an engine of one rank has none.
   virtual int64_t collective_ns() const { return 0; }
   /// What each rank has to tell, by rank; asks the followers. An error means that the engine is broken.

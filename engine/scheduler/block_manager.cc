@@ -47,16 +47,19 @@ int32_t BlockManager::allocate() {
     return kNoBlock;
   }
   ref_counts_[block] = 1;
+  ++num_references_;
   return block;
 }
 
 void BlockManager::retain(int32_t block) {
   if (is_cached(block)) unlink(block);
   ++ref_counts_[block];
+  ++num_references_;
 }
 
 void BlockManager::release(int32_t block) {
   CHECK_GE(ref_counts_[block], 1);
+  --num_references_;
   if (--ref_counts_[block] > 0) return;
   if (index_.contains(block)) {
     if (config_.enable_prefix_cache) return link_last(block);
@@ -134,7 +137,9 @@ void BlockManager::release_state(int32_t state) {
 
 absl::Status BlockManager::check_references(const std::vector<const std::vector<int32_t>*>& tables) const {
   std::vector<int32_t> counted(config_.num_blocks, 0);
+  int64_t num_references = 0;
   for (const std::vector<int32_t>* table : tables) {
+    num_references += static_cast<int64_t>(table->size());
     for (int32_t block : *table) {
       if (block < 0 || block >= config_.num_blocks)
         return absl::InternalError(absl::StrCat("block manager: a table names block ", block));
@@ -146,6 +151,9 @@ absl::Status BlockManager::check_references(const std::vector<const std::vector<
       return absl::InternalError(absl::StrCat("block manager: block ", block, " counts ", ref_counts_[block],
                                               " references, its tables are ", counted[block]));
   }
+  if (num_references != num_references_)
+    return absl::InternalError(absl::StrCat("block manager: counted ", num_references_,
+                                            " references, the tables have ", num_references));
   return absl::OkStatus();
 }
 

@@ -36,6 +36,7 @@ class BlockManager {
 
   int32_t num_free() const { return num_empty() + num_cached_; }  // what allocate() can still give
   int32_t num_cached() const { return num_cached_; }
+  int64_t num_references() const { return num_references_; }  // of all tables together
   int32_t ref_count(int32_t block) const { return ref_counts_[block]; }
   int32_t blocks_for(int64_t num_tokens) const {
     return static_cast<int32_t>((num_tokens + config_.block_size - 1) / config_.block_size);
@@ -92,6 +93,7 @@ class BlockManager {
   std::vector<int32_t> empty_;       // a stack: the warmest is reused first
   std::vector<Links> links_;         // [num_blocks + 1]
   int32_t num_cached_ = 0;
+  int64_t num_references_ = 0;
   std::vector<int32_t> free_states_;
 };
 

@@ -227,6 +227,9 @@ SchedulerStats Scheduler::stats() const {
   stats.blocks_total = impl_->config.num_blocks;
   stats.blocks_free = impl_->blocks.num_free();
   stats.blocks_cached = impl_->blocks.num_cached();
+  int64_t num_owned = 0;
+  for (const Sequence* sequence : impl_->running) num_owned += static_cast<int64_t>(sequence->blocks.size());
+  stats.blocks_of_finished = static_cast<int32_t>(impl_->blocks.num_references() - num_owned);
   return stats;
 }
 

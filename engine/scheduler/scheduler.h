@@ -27,8 +27,9 @@ struct SchedulerStats {
   int32_t waiting = 0;
   int64_t waiting_prompt_tokens = 0;
   int32_t blocks_total = 0;
-  int32_t blocks_free = 0;    // allocatable now: never used, or cached and evictable
-  int32_t blocks_cached = 0;  // of the free ones, how many hold a reusable prefix
+  int32_t blocks_free = 0;         // allocatable now: never used, or cached and evictable
+  int32_t blocks_cached = 0;       // of the free ones, how many hold a reusable prefix
+  int32_t blocks_of_finished = 0;  // owned by no request that waits or runs, and yet not free: always 0
   int64_t preemptions = 0;
   int64_t prompt_tokens = 0;         // of accepted requests
   int64_t cached_prompt_tokens = 0;  // of those, how many were not computed

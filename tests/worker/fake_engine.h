@@ -56,6 +56,11 @@ class FakeEngine : public StepEngine {
     std::lock_guard lock(mutex_);
     broken_ = true;
   }
+  /// What check_integrity() says from now on.
+  void set_integrity(absl::Status status) {
+    std::lock_guard lock(mutex_);
+    integrity_ = std::move(status);
+  }
   struct Counts {
     int steps = 0, idles = 0, stops = 0;
     std::vector<RequestHandle> submitted, cancelled;
@@ -143,6 +148,11 @@ class FakeEngine : public StepEngine {
     return stats;
   }
 
+  absl::Status check_integrity() const override {
+    std::lock_guard lock(mutex_);
+    return integrity_;
+  }
+
   /// A millisecond per step.
   int64_t collective_ns() const override { return int64_t{1'000'000} * counts().steps; }
 
@@ -187,6 +197,7 @@ class FakeEngine : public StepEngine {
   std::condition_variable permitted_, changed_;
   std::optional<int> permits_;
   bool broken_ = false;
+  absl::Status integrity_;
   Counts counts_;
   std::map<RequestHandle, Live> live_;
 };

@@ -249,6 +249,20 @@ TEST_F(LeaderTest, BrokenEngineFailsEveryRequestAndEndsTheLoop) {
   EXPECT_TRUE(absl::IsUnavailable(leader->submit(request(1), std::make_shared<Sink>()).status()));
 }
 
+TEST_F(LeaderTest, EngineThatHasLostABlockIsBrokenWhenItBecomesIdle) {
+  start();
+  auto sink = std::make_shared<Sink>();
+  ASSERT_TRUE(leader->submit(request(3), sink).ok());
+  ASSERT_TRUE(sink->wait_ended());
+  engine->set_integrity(absl::InternalError("block 3 is lost"));
+  auto last = std::make_shared<Sink>();
+  ASSERT_TRUE(leader->submit(request(3), last).ok());
+  ASSERT_TRUE(last->wait_ended());
+  EXPECT_EQ(last->outputs().size(), 3u);
+  thread.join();
+  EXPECT_EQ(result, absl::InternalError("block 3 is lost"));
+}
+
 TEST_F(LeaderTest, FullQueueIsRefusedWhileTheEngineIsBusy) {
   FakeEngine::Script script;
   script.max_running = 1;

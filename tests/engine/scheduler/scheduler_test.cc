@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <random>
 
 #include "tests/engine/scheduler/simulation.h"
 
@@ -460,6 +461,39 @@ TEST(SchedulerTest, CancelFreesBlocksInEveryState) {
   EXPECT_FALSE(sim.scheduler().has_work());
   EXPECT_EQ(sim.scheduler().stats().blocks_free, config.num_blocks);
   ASSERT_OK(sim.drain());
+}
+
+/// Thousands of requests, most of them cancelled in the queue, in prefill, or while they decode.
+TEST(CancelStorm, SchedulerEndsWithEveryBlockFree) {
+  for (const int max_plans : {1, 2}) {
+    SchedulerConfig config = small_config();
+    config.max_num_seqs = 8;
+    config.num_blocks = 24;
+    Simulation sim(config, kModel, max_plans);
+    std::mt19937 random(7);
+    const auto draw = [&random](int count) {
+      return static_cast<int>(random() % static_cast<uint32_t>(count));
+    };
+    int num_cancels = 0;
+    for (int i = 0; i < 3000; ++i) {
+      Request request = request_of(1 + draw(40), 1 + draw(20), draw(3));
+      request.prompt_group = draw(2) == 0 ? 0 : sim.last_handle() + 1;
+      const int num_samples = request.prompt_group == 0 ? 1 : 3;
+      for (int j = 0; j < num_samples; ++j) {
+        request.sampling.sample_index = static_cast<uint32_t>(j);
+        ASSERT_OK(sim.add(request));
+      }
+      // A request of the last few, running or waiting, or one that is over.
+      for (int j = draw(4); j > 0; --j, ++num_cancels)
+        ASSERT_OK(sim.cancel(1 + sim.last_handle() - std::min<uint64_t>(sim.last_handle(), 1 + draw(30))));
+      for (int j = draw(5); j > 0; --j) ASSERT_OK(sim.step());
+      if (sim.scheduler().stats().waiting > 100) ASSERT_OK(sim.drain());
+    }
+    ASSERT_OK(sim.drain());
+    EXPECT_GT(num_cancels, 3000);
+    EXPECT_GT(sim.scheduler().stats().preemptions, 10);
+    EXPECT_EQ(sim.scheduler().stats().blocks_free, config.num_blocks);
+  }
 }
 
 TEST(SchedulerTest, CancelWhileTheStepRunsGivesOneOutputAndNoToken) {

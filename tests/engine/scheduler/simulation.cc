@@ -30,6 +30,8 @@ absl::Status Simulation::cancel(RequestHandle handle) {
   if (scheduler_.cancel(handle) != live)
     return absl::InternalError(absl::StrCat("cancel of request ", handle, " did not say ", live));
   if (live) found->second.cancelled = true;
+  if (scheduler_.stats().blocks_of_finished != 0)
+    return absl::InternalError(absl::StrCat("request ", handle, " was cancelled and still owns blocks"));
   decoding_.erase(handle);
   return scheduler_.check_integrity();
 }
@@ -141,7 +143,8 @@ absl::Status Simulation::drain() {
       return absl::InternalError(absl::StrCat("request ", handle, " never ended"));
   }
   const SchedulerStats stats = scheduler_.stats();
-  if (stats.blocks_free != stats.blocks_total || stats.running != 0 || stats.waiting != 0)
+  if (stats.blocks_of_finished != 0 || stats.blocks_free != stats.blocks_total || stats.running != 0 ||
+      stats.waiting != 0)
     return absl::InternalError(
         absl::StrCat("all is over, but ", stats.blocks_free, " of ", stats.blocks_total, " blocks are free"));
   if (stats.finished != static_cast<int64_t>(records_.size()))
