@@ -105,6 +105,20 @@ TEST_F(GenerateServiceTest, ManyStreamsAtOnceEachGetTheirOwn) {
   }
 }
 
+TEST_F(GenerateServiceTest, WhatComesWhileAWriteIsOnItsWayIsOneMessage) {
+  // This engine gives a token about each microsecond, which no writer keeps up with.
+  constexpr int kTokens = 4000;
+  FakeEngine::Script script;
+  script.token = [](const Request&, int32_t n) { return 'a' + n % 26; };
+  start(script);
+  const Stream stream = generate(request("x", kTokens));
+  ASSERT_TRUE(stream.status.ok()) << stream.status.error_message();
+  ASSERT_EQ(stream.token_ids.size(), static_cast<size_t>(kTokens));
+  for (int i = 0; i < kTokens; ++i) ASSERT_EQ(stream.token_ids[static_cast<size_t>(i)], 'a' + i % 26);
+  EXPECT_EQ(stream.text.size(), static_cast<size_t>(kTokens));
+  EXPECT_LT(stream.messages.size(), static_cast<size_t>(kTokens) / 2);
+}
+
 TEST_F(GenerateServiceTest, StopStringEndsTheEngineSideToo) {
   start(saying("one two three four" + std::string(100000, 'x')));
   v1::GenerateRequest asked = request();
