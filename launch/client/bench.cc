@@ -9,14 +9,16 @@
 #include "engine/config.h"
 #include "launch/client/commands.h"
 #include "launch/client/engine_bench.h"
+#include "launch/client/engine_bench_scenarios.h"
 
 namespace trireme::client {
 namespace {
 
 struct Flags {
-  std::string model_dir, model_config, load_format = "auto", shard;
+  std::string model_dir, model_config, load_format = "auto", shard, scenario = "batches";
   bool json = false;
   EngineBenchOptions bench;
+  ScenarioOptions scenarios;
 };
 
 int fail(const absl::Status& status) {
@@ -48,7 +50,8 @@ absl::Status complete(Flags& flags) {
           absl::StrFormat("--shard: got '%s', wanted RANK/SIZE, e.g. 3/8", flags.shard));
     }
   }
-  engine.enable_prefix_cache = false;  // every prompt is to be computed
+  if (flags.scenario != "batches") return absl::OkStatus();  // the scenarios set the rest themselves
+  engine.enable_prefix_cache = false;                        // every prompt is to be computed
   const int most = *std::max_element(flags.bench.batches.begin(), flags.bench.batches.end());
   engine.max_num_seqs = most;
   engine.max_step_tokens = std::max(engine.max_step_tokens, most);
@@ -73,6 +76,8 @@ nlohmann::json to_json(const EngineBenchReport& report) {
   }
   for (const auto& [phase, milliseconds] : report.phases_ms) json["phases_ms"][phase] = milliseconds;
   for (const BatchFigures& row : report.batches) {
+    nlohmann::json phases;
+    for (const auto& [phase, milliseconds] : row.decode_phases_ms) phases[phase] = milliseconds;
     json["batches"].push_back({{"batch", row.batch},
                                {"prefill_tokens_per_s", row.prefill_tokens_per_s},
                                {"prefill_gflop_s", row.prefill_gflop_s},
@@ -82,7 +87,12 @@ nlohmann::json to_json(const EngineBenchReport& report) {
                                {"decode_step_ms_p99", row.decode_step_ms_p99},
                                {"decode_gb_s", row.decode_gb_s},
                                {"decode_fraction_of_read_bandwidth", row.decode_bandwidth_fraction},
-                               {"decode_fraction_of_onednn_rows", row.decode_rows_fraction}});
+                               {"decode_fraction_of_onednn_rows", row.decode_rows_fraction},
+                               {"decode_speedup", row.decode_speedup},
+                               {"limit", row.limit},
+                               {"ceiling_tokens_per_s", row.ceiling_tokens_per_s},
+                               {"decode_phases_ms", phases},
+                               {"decode_host_fraction", row.decode_host_fraction}});
   }
   return json;
 }
@@ -105,16 +115,50 @@ void print_table(const EngineBenchReport& report) {
                 row.decode_step_ms, row.decode_step_ms_p99, row.decode_gb_s, row.decode_bandwidth_fraction,
                 row.decode_rows_fraction);
   }
+  std::printf("\nof a decode step: %s\n%6s %10s %10s %9s %9s  %s\n",
+              "what binds it, what that allows, and where rank 0's time goes (host: all but computing and "
+              "communicating)",
+              "batch", "tokens/s", "allowed", "of first", "host", "ms by phase");
+  for (const BatchFigures& row : report.batches) {
+    std::printf("%6d %10.2f %10.2f %9.2f %8.2f%%  %s binds;", row.batch, row.decode_tokens_per_s,
+                row.ceiling_tokens_per_s, row.decode_speedup, 100 * row.decode_host_fraction,
+                row.limit.c_str());
+    for (const auto& [phase, milliseconds] : row.decode_phases_ms)
+      std::printf(" %s %.3f", phase.c_str(), milliseconds);
+    std::printf("\n");
+  }
   std::printf("\ntime of rank 0:");
   for (const auto& [phase, milliseconds] : report.phases_ms)
     std::printf(" %s %.0f ms;", phase.c_str(), milliseconds);
   std::printf("\n");
 }
 
+int run_scenario(const Flags& flags, HostGroup& world) {
+  ScenarioOptions options = flags.scenarios;
+  options.engine = flags.bench.engine;
+  options.repeats = flags.bench.repeats;
+  std::string text;
+  nlohmann::json json;
+  if (flags.scenario == "prefix") {
+    auto report = run_prefix_scenario(options, world);
+    if (!report.ok()) return fail(report.status());
+    text = report->to_text();
+    json = report->to_json();
+  } else {
+    auto report = run_chunked_scenario(options, world);
+    if (!report.ok()) return fail(report.status());
+    text = report->to_text();
+    json = report->to_json();
+  }
+  if (world.rank() == 0) std::printf("%s\n", flags.json ? json.dump(2).c_str() : text.c_str());
+  return kExitOk;
+}
+
 int run(Flags& flags) {
   auto world = create_world(nullptr, nullptr);
   if (!world.ok()) return fail(world.status());
   if (absl::Status status = complete(flags); !status.ok()) return fail(status);
+  if (flags.scenario != "batches") return run_scenario(flags, **world);
   auto report = run_engine_bench(flags.bench, **world);
   if (!report.ok()) return fail(report.status());
   if ((*world)->rank() != 0) return kExitOk;
@@ -169,6 +213,23 @@ void add_bench_command(CLI::App& app, int& exit_code) {
   command->add_option("--repeats", options.repeats)->check(CLI::Range(1, 1000))->capture_default_str();
   command->add_option("--shard", flags->shard,
                       "RANK/SIZE: load and time this rank's part alone, communication replaced by nothing");
+  command
+      ->add_option(
+          "--scenario", flags->scenario,
+          "batches: the speed of each --batch; prefix: time to first token with nine tenths of the prompt "
+          "cached, beside a cold one; chunked: inter-token times of streams while a long prompt "
+          "arrives")
+      ->check(CLI::IsMember({"batches", "prefix", "chunked"}))
+      ->capture_default_str();
+  command->add_option("--prefix-tokens", flags->scenarios.prefix_prompt_tokens, "prompt of scenario prefix")
+      ->check(CLI::Range(20, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--streams", flags->scenarios.streams, "that decode in scenario chunked")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  command->add_option("--long-tokens", flags->scenarios.long_prompt_tokens, "prompt of scenario chunked")
+      ->check(CLI::Range(2, 1 << 20))
+      ->capture_default_str();
   command->add_flag("--json", flags->json);
   command->callback([flags, &exit_code] { exit_code = run(*flags); });
 }

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <random>
@@ -30,6 +31,16 @@ double quantile(std::vector<double> values, double q) {
 }
 double median(std::vector<double> values) { return quantile(std::move(values), 0.5); }
 
+/// Nanoseconds.
+using PhaseTimes = std::array<int64_t, kNumPhases>;
+
+PhaseTimes phase_times(const StepPhases& phases) {
+  PhaseTimes times;
+  for (int i = 0; i < kNumPhases; ++i)
+    times[static_cast<size_t>(i)] = phases.nanoseconds(static_cast<Phase>(i));
+  return times;
+}
+
 /// The ceilings of one moment, all ranks together.
 struct Ceilings {
   double read_gb_s = 0;
@@ -42,6 +53,7 @@ struct Run {
   double prefill_seconds = 0;
   std::vector<double> decode_seconds;
   double mean_context_len = 0;
+  PhaseTimes decode_phases{};  // of all decode steps
 };
 
 class Bench {
@@ -172,10 +184,13 @@ class Bench {
       if (!prefilled && *std::min_element(produced.begin(), produced.end()) > 0) {
         prefilled = true;
         run.prefill_seconds = seconds_since(begin);
+        run.decode_phases = phase_times(engine_->phases());
       }
     }
     if (!prefilled)
       return absl::InvalidArgumentError("output tokens: too few for a step in which all take part");
+    const PhaseTimes end = phase_times(engine_->phases());
+    for (size_t i = 0; i < end.size(); ++i) run.decode_phases[i] = end[i] - run.decode_phases[i];
     run.mean_context_len = options_.prompt_tokens + 0.5 * options_.output_tokens;
     for (int i = 0; i < batch; ++i) engine_->cancel(first + static_cast<RequestHandle>(i));
     do {  // also without work: the last outputs of what was cancelled are to be taken now, not in the next
@@ -253,7 +268,30 @@ class Bench {
     row.decode_gb_s = median(read_rate);
     row.decode_bandwidth_fraction = median(read_fraction);
     row.decode_rows_fraction = median(rows_fraction);
+    const double fraction = std::max(row.decode_bandwidth_fraction, row.decode_rows_fraction);
+    row.limit = row.decode_bandwidth_fraction >= row.decode_rows_fraction ? "read" : "oneDNN";
+    row.ceiling_tokens_per_s = row.decode_tokens_per_s / fraction;
+    const double first =
+        report_.batches.empty() ? row.decode_tokens_per_s : report_.batches.front().decode_tokens_per_s;
+    row.decode_speedup = row.decode_tokens_per_s / first;
+    set_phases(runs, row);
     return row;
+  }
+
+  static void set_phases(const std::vector<Run>& runs, BatchFigures& row) {
+    double steps = 0, total = 0, host = 0;
+    for (const Run& run : runs) steps += static_cast<double>(run.decode_seconds.size());
+    for (int i = 0; i < kNumPhases; ++i) {
+      const Phase phase = static_cast<Phase>(i);
+      if (phase == Phase::idle) continue;
+      double milliseconds = 0;
+      for (const Run& run : runs)
+        milliseconds += static_cast<double>(run.decode_phases[static_cast<size_t>(i)]) * 1e-6 / steps;
+      row.decode_phases_ms.push_back({std::string(phase_name(phase)), milliseconds});
+      total += milliseconds;
+      if (phase != Phase::compute && phase != Phase::collective) host += milliseconds;
+    }
+    row.decode_host_fraction = host / total;
   }
 
   void finish_report() {

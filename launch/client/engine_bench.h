@@ -31,6 +31,15 @@ struct BatchFigures {
   double decode_gb_s = 0;                // weights and KV read per step, all ranks
   double decode_bandwidth_fraction = 0;  // of the read bandwidth
   double decode_rows_fraction = 0;       // of oneDNN's rate with `batch` rows, products alone
+  double decode_speedup = 0;             // tokens/s over those of the first batch
+  /// The step can take no less time than its bytes at the read bandwidth, nor than its products at oneDNN's
+  /// rate: the longer of the two binds.
+  std::string limit;                // "read" or "oneDNN"
+  double ceiling_tokens_per_s = 0;  // what that limit allows
+  /// Rank 0, mean of the decode steps: where the time goes, and the part of it that is neither computing nor
+  /// communicating (scheduling, sending the plan, uploading it, sampling, bookkeeping).
+  std::vector<std::pair<std::string, double>> decode_phases_ms;
+  double decode_host_fraction = 0;
 };
 
 struct EngineBenchReport {

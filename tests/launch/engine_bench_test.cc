@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "launch/client/engine_bench_scenarios.h"
+
 namespace trireme::client {
 namespace {
 
@@ -42,6 +44,18 @@ TEST(EngineBenchTest, EveryBatchIsMeasuredAndLeavesNothingToTheNext) {
     EXPECT_GT(row.decode_tokens_per_s, 0);
     EXPECT_GE(row.decode_step_ms_p99, row.decode_step_ms * 0.99);
     EXPECT_GT(row.decode_bandwidth_fraction, 0);
+    // What binds is what allows least, and the ceiling is that one's.
+    const double most = std::max(row.decode_bandwidth_fraction, row.decode_rows_fraction);
+    EXPECT_EQ(row.limit, most == row.decode_bandwidth_fraction ? "read" : "oneDNN");
+    EXPECT_DOUBLE_EQ(row.ceiling_tokens_per_s * most, row.decode_tokens_per_s);
+    EXPECT_DOUBLE_EQ(row.decode_speedup * report->batches[0].decode_tokens_per_s, row.decode_tokens_per_s);
+    double step = 0, computing = 0;
+    for (const auto& [phase, milliseconds] : row.decode_phases_ms) {
+      step += milliseconds;
+      if (phase == "compute" || phase == "collective") computing += milliseconds;
+    }
+    EXPECT_GT(computing, 0);
+    EXPECT_NEAR(row.decode_host_fraction, 1 - computing / step, 1e-9);
   }
 }
 
@@ -65,6 +79,52 @@ TEST(EngineBenchTest, APromptBeyondTheContextIsAnError) {
   const auto world = create_single_host_group();
   const auto report = run_engine_bench(options, *world);
   EXPECT_FALSE(report.ok());
+}
+
+ScenarioOptions tiny_scenario() {
+  ScenarioOptions options;
+  options.engine = tiny_options().engine;
+  options.engine.max_context_len = 0;
+  options.prefix_prompt_tokens = 100;
+  options.streams = 3;
+  options.long_prompt_tokens = 80;
+  options.stream_steps = 10;
+  options.repeats = 2;
+  return options;
+}
+
+TEST(EngineScenarioTest, AColdPromptIsComputedAndASharedOneIsNot) {
+  const auto world = create_single_host_group();
+  const auto report = run_prefix_scenario(tiny_scenario(), *world);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->cold.size(), 2u);
+  EXPECT_EQ(report->shared.size(), 2u);
+  EXPECT_EQ(report->shared_tokens, 90);
+  EXPECT_EQ(report->cached_tokens, 80);  // whole blocks of 16
+  EXPECT_GT(report->ratio, 0);
+  EXPECT_THAT(report->to_text(), ::testing::HasSubstr("90 of them shared (80 cached)"));
+}
+
+TEST(EngineScenarioTest, StreamsGetTheirTokensWhileALongPromptIsComputed) {
+  const auto world = create_single_host_group();
+  const auto report = run_chunked_scenario(tiny_scenario(), *world);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->chunk_tokens, 32);
+  EXPECT_EQ(report->samples, 20u);
+  EXPECT_GT(report->chunk_ms, 0);
+  EXPECT_GT(report->long_ttft_ms, 0);
+  EXPECT_GE(report->disturbed_max, report->disturbed_p99);
+  EXPECT_EQ(report->to_json()["samples"], 20);
+}
+
+TEST(EngineScenarioTest, APromptOfLessThanAChunkIsRefused) {
+  ScenarioOptions options = tiny_scenario();
+  options.long_prompt_tokens = 31;
+  const auto world = create_single_host_group();
+  const auto report = run_chunked_scenario(options, *world);
+  EXPECT_EQ(report.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(report.status().message()),
+              ::testing::HasSubstr("at least as many tokens as the 32"));
 }
 
 }  // namespace
