@@ -61,6 +61,19 @@ void check_query(const Tensor& q, DType dtype, const KvCache& cache, const Ragge
   CHECK_EQ(q.cols % kv_features, 0);
 }
 
+void check_logits(const Tensor& logits, int64_t vocab_size) {
+  check_matrix(logits, DType::f32, logits.rows, logits.cols);
+  CHECK_GT(vocab_size, 0);
+  CHECK_LE(vocab_size, logits.cols);
+}
+
+/// Counts of tokens, of which `slot` is a row.
+void check_counts(const Tensor& counts, int64_t slot) {
+  check_matrix(counts, DType::i32, counts.rows, counts.cols);
+  CHECK_GE(slot, 0);
+  CHECK_LT(slot, counts.rows);
+}
+
 }  // namespace
 
 void Backend::embedding(const Tensor& ids, const Weight& table, int64_t first_row, const Tensor& out) {
@@ -143,15 +156,59 @@ void Backend::gather_rows(const Tensor& x, const Tensor& row_ids, const Tensor& 
 }
 
 void Backend::sample(const Tensor& logits, int64_t vocab_size, const SamplingRow* rows, const Tensor& ids,
-                     const Tensor& logprobs) {
-  check_matrix(logits, DType::f32, logits.rows, logits.cols);
-  CHECK_GT(vocab_size, 0);
-  CHECK_LE(vocab_size, logits.cols);
+                     const Tensor& logprobs, const SamplingLists& lists) {
+  check_logits(logits, vocab_size);
   check_vector(ids, DType::i32, logits.rows);
   check_vector(logprobs, DType::f32, logits.rows);
   if (logits.rows == 0) return;
   TRIREME_CHECK(rows != nullptr);
-  do_sample(logits, vocab_size, rows, ids, logprobs);
+  for (int64_t r = 0; r < logits.rows; ++r) {
+    if (!rows[r].edits_logits()) continue;
+    if (rows[r].num_biases > 0) TRIREME_CHECK(lists.bias_ids != nullptr && lists.biases != nullptr);
+    if (rows[r].num_banned > 0) TRIREME_CHECK(lists.banned_ids != nullptr);
+    if (!rows[r].has_penalties()) continue;
+    TRIREME_CHECK(lists.slots != nullptr);
+    check_counts(lists.token_counts, lists.slots[r]);
+    CHECK_LE(vocab_size, lists.token_counts.cols);
+  }
+  do_sample(logits, vocab_size, rows, ids, logprobs, lists);
+}
+
+void Backend::logprobs(const Tensor& logits, int64_t vocab_size, const int32_t* num_top,
+                       const Tensor& target_ids, const Tensor& target_logprobs, const Tensor& top_ids,
+                       const Tensor& top_logprobs) {
+  check_logits(logits, vocab_size);
+  check_vector(target_ids, DType::i32, logits.rows);
+  check_vector(target_logprobs, DType::f32, logits.rows);
+  check_matrix(top_ids, DType::i32, logits.rows, top_ids.cols);
+  check_matrix(top_logprobs, DType::f32, logits.rows, top_ids.cols);
+  if (logits.rows == 0) return;
+  TRIREME_CHECK(num_top != nullptr);
+  for (int64_t r = 0; r < logits.rows; ++r) {
+    CHECK_GE(num_top[r], 0);
+    CHECK_LE(num_top[r], top_ids.cols);
+  }
+  do_logprobs(logits, vocab_size, num_top, target_ids, target_logprobs, top_ids, top_logprobs);
+}
+
+void Backend::set_token_counts(const Tensor& counts, int64_t slot, const int32_t* prompt_ids,
+                               int64_t num_prompt, const int32_t* output_ids, int64_t num_output) {
+  check_counts(counts, slot);
+  CHECK_GE(num_prompt, 0);
+  CHECK_GE(num_output, 0);
+  if (num_prompt > 0) TRIREME_CHECK(prompt_ids != nullptr);
+  if (num_output > 0) TRIREME_CHECK(output_ids != nullptr);
+  do_set_token_counts(counts, slot, prompt_ids, num_prompt, output_ids, num_output);
+}
+
+void Backend::count_tokens(const Tensor& counts, const int32_t* slots, const Tensor& ids) {
+  check_vector(ids, DType::i32, ids.size());
+  if (ids.size() == 0) return;
+  TRIREME_CHECK(slots != nullptr);
+  for (int64_t i = 0; i < ids.size(); ++i) {
+    if (slots[i] >= 0) check_counts(counts, slots[i]);
+  }
+  do_count_tokens(counts, slots, ids);
 }
 
 }  // namespace trireme

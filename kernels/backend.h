@@ -108,6 +108,16 @@ struct AttentionSpec {
   float logit_softcap = 0;  // s -> cap * tanh(s / cap); 0: none
 };
 
+/// What the rows of a sample() refer to by count (see SamplingRow). Host memory, but for the tensor; the
+/// entries of one row follow those of the rows before it. What no row refers to may be left out.
+struct SamplingLists {
+  const int32_t* bias_ids = nullptr;    // [sum of num_biases]
+  const float* biases = nullptr;        // as many, finite
+  const int32_t* banned_ids = nullptr;  // [sum of num_banned]
+  Tensor token_counts;                  // i32 [num_slots, >= vocab_size], see set_token_counts()
+  const int32_t* slots = nullptr;       // [num_rows]: which row of token_counts, for rows with penalties
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -125,6 +135,9 @@ class Backend {
   // -----------------------------------------------------------------------------------------------------
   /// 64-byte aligned, zeroed memory of the device. RESOURCE_EXHAUSTED with wanted and available bytes.
   virtual absl::StatusOr<Buffer> allocate(size_t bytes) = 0;
+  /// The same, of which little may ever be used: where the device has virtual memory (the host), a page takes
+  /// none until it is written.
+  virtual absl::StatusOr<Buffer> allocate_sparse(size_t bytes) = 0;
   virtual void copy_to_device(void* destination, const void* source, size_t bytes) = 0;
   virtual void copy_to_host(void* destination, const void* source, size_t bytes) = 0;
   /// Waits until everything enqueued so far has finished.
@@ -183,11 +196,27 @@ class Backend {
   /// Draws a token for each row of logits. logits: f32 [num_rows, >= vocab_size] (columns beyond are padding
   /// and never drawn); rows: host memory, num_rows entries; ids: i32 [num_rows]; logprobs: f32 [num_rows],
   /// the natural log of the softmax of the unmodified logits at the drawn token. A row whose logits hold a
-  /// NaN gives id -1. temperature, then top-k, top-p, min-p on the same softmax, then one uniform of
+  /// NaN, or no finite one, gives id -1. The steps of SamplingRow in their order, then one uniform of
   /// Philox4x32-10 (key: seed; counter: sample_index, output_index, 0, 0) inverts the cumulative distribution
-  /// in order of token id.
+  /// in order of token id. The logits stay as they are.
   void sample(const Tensor& logits, int64_t vocab_size, const SamplingRow* rows, const Tensor& ids,
-              const Tensor& logprobs);
+              const Tensor& logprobs, const SamplingLists& lists = {});
+  /// Log probabilities of each row of logits: natural log of the softmax. target_ids: i32 [num_rows], ids or
+  /// -1; target_logprobs: f32 [num_rows], at the target (the very bits sample() gives for that id), NaN where
+  /// there is none. num_top: host memory, num_rows entries in [0, top_ids.cols]; top_ids: i32, top_logprobs:
+  /// f32, both [num_rows, >= the largest num_top]: the num_top most likely ids, most likely first and the
+  /// lowest first among equals; -1 and NaN behind a small vocabulary's last, and throughout a row without a
+  /// softmax. Entries from num_top on stay as they are.
+  void logprobs(const Tensor& logits, int64_t vocab_size, const int32_t* num_top, const Tensor& target_ids,
+                const Tensor& target_logprobs, const Tensor& top_ids, const Tensor& top_logprobs);
+  /// Makes row `slot` of counts say which ids a prompt holds and how often each is in an output:
+  /// 2 * (times in the output) + (1 where it is in the prompt). counts: i32 [num_slots, >= every id + 1];
+  /// the ids are in host memory, [num_prompt] and [num_output].
+  void set_token_counts(const Tensor& counts, int64_t slot, const int32_t* prompt_ids, int64_t num_prompt,
+                        const int32_t* output_ids, int64_t num_output);
+  /// Adds ids[i], i32 [num_rows], to the output of row slots[i] of counts. slots: host memory, num_rows
+  /// entries; a negative slot or id is passed over.
+  void count_tokens(const Tensor& counts, const int32_t* slots, const Tensor& ids);
 
  private:
   virtual void do_embedding(const Tensor& ids, const Weight& table, int64_t first_row, const Tensor& out) = 0;
@@ -204,7 +233,13 @@ class Backend {
                             const AttentionSpec& spec, const Tensor& out) = 0;
   virtual void do_gather_rows(const Tensor& x, const Tensor& row_ids, const Tensor& out) = 0;
   virtual void do_sample(const Tensor& logits, int64_t vocab_size, const SamplingRow* rows, const Tensor& ids,
-                         const Tensor& logprobs) = 0;
+                         const Tensor& logprobs, const SamplingLists& lists) = 0;
+  virtual void do_logprobs(const Tensor& logits, int64_t vocab_size, const int32_t* num_top,
+                           const Tensor& target_ids, const Tensor& target_logprobs, const Tensor& top_ids,
+                           const Tensor& top_logprobs) = 0;
+  virtual void do_set_token_counts(const Tensor& counts, int64_t slot, const int32_t* prompt_ids,
+                                   int64_t num_prompt, const int32_t* output_ids, int64_t num_output) = 0;
+  virtual void do_count_tokens(const Tensor& counts, const int32_t* slots, const Tensor& ids) = 0;
 };
 
 struct CpuOptions {

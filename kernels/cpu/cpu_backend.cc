@@ -34,6 +34,12 @@ int usable_processors() {
   return std::max(1, CPU_COUNT(&set));
 }
 
+absl::StatusOr<Buffer> buffer_of(absl::StatusOr<HostMemory> memory, size_t bytes) {
+  if (!memory.ok()) return memory.status();
+  const size_t mapped = memory->bytes();
+  return Buffer(memory->detach(), bytes, [mapped](void* data, size_t) { HostMemory::free(data, mapped); });
+}
+
 }  // namespace
 
 CpuBackend::CpuBackend(int threads) : threads_(threads), onednn_(threads) {
@@ -62,10 +68,11 @@ absl::Status CpuBackend::check_compute_dtype(DType dtype) const {
 }
 
 absl::StatusOr<Buffer> CpuBackend::allocate(size_t bytes) {
-  absl::StatusOr<HostMemory> memory = HostMemory::allocate(bytes, threads_, "a buffer");
-  if (!memory.ok()) return memory.status();
-  const size_t mapped = memory->bytes();
-  return Buffer(memory->detach(), bytes, [mapped](void* data, size_t) { HostMemory::free(data, mapped); });
+  return buffer_of(HostMemory::allocate(bytes, threads_, "a buffer"), bytes);
+}
+
+absl::StatusOr<Buffer> CpuBackend::allocate_sparse(size_t bytes) {
+  return buffer_of(HostMemory::allocate_sparse(bytes, "a sparse buffer"), bytes);
 }
 
 void CpuBackend::copy_to_device(void* destination, const void* source, size_t bytes) {

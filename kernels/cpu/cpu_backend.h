@@ -22,6 +22,7 @@ class CpuBackend final : public Backend {
   absl::Status check_compute_dtype(DType dtype) const override;
 
   absl::StatusOr<Buffer> allocate(size_t bytes) override;
+  absl::StatusOr<Buffer> allocate_sparse(size_t bytes) override;
   void copy_to_device(void* destination, const void* source, size_t bytes) override;
   void copy_to_host(void* destination, const void* source, size_t bytes) override;
   void synchronize() override {}
@@ -54,7 +55,12 @@ class CpuBackend final : public Backend {
                     const AttentionSpec& spec, const Tensor& out) override;
   void do_gather_rows(const Tensor& x, const Tensor& row_ids, const Tensor& out) override;
   void do_sample(const Tensor& logits, int64_t vocab_size, const SamplingRow* rows, const Tensor& ids,
-                 const Tensor& logprobs) override;
+                 const Tensor& logprobs, const SamplingLists& lists) override;
+  void do_logprobs(const Tensor& logits, int64_t vocab_size, const int32_t* num_top, const Tensor& target_ids,
+                   const Tensor& target_logprobs, const Tensor& top_ids, const Tensor& top_logprobs) override;
+  void do_set_token_counts(const Tensor& counts, int64_t slot, const int32_t* prompt_ids, int64_t num_prompt,
+                           const int32_t* output_ids, int64_t num_output) override;
+  void do_count_tokens(const Tensor& counts, const int32_t* slots, const Tensor& ids) override;
 
   size_t sampling_bytes(int64_t vocab_size) const;
   Tensor padded_rows(const Tensor& x, const PackedLayout& layout);

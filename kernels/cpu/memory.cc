@@ -111,12 +111,11 @@ HostMemory& HostMemory::operator=(HostMemory&& other) noexcept {
 
 HostMemory::~HostMemory() { free(data_, bytes_); }
 
-absl::StatusOr<HostMemory> HostMemory::allocate(size_t bytes, int threads, const std::string& what) {
+absl::StatusOr<HostMemory> HostMemory::map(size_t bytes, const std::string& what) {
   HostMemory memory;
   memory.bytes_ = std::max<size_t>(bytes, 1);
   // Overcommit lets mmap promise what is not there, so ask first where it matters.
-  const bool large = bytes >= kHugePage;
-  const int64_t available = large ? available_memory_bytes() : kUnlimited;
+  const int64_t available = bytes >= kHugePage ? available_memory_bytes() : kUnlimited;
   if (bytes > static_cast<size_t>(available) || bytes > static_cast<size_t>(kUnlimited)) {
     return absl::ResourceExhaustedError(
         absl::StrCat("host memory for ", what, ": wanted ", bytes, " bytes, available ", available));
@@ -127,10 +126,22 @@ absl::StatusOr<HostMemory> HostMemory::allocate(size_t bytes, int threads, const
                                                      " bytes, available ", available_memory_bytes()));
   }
   memory.data_ = data;
-  if (large) {
-    madvise(data, memory.bytes_, MADV_HUGEPAGE);  // a wish: fewer TLB misses where it is granted
-    touch(data, memory.bytes_, threads);
+  return memory;
+}
+
+absl::StatusOr<HostMemory> HostMemory::allocate(size_t bytes, int threads, const std::string& what) {
+  absl::StatusOr<HostMemory> memory = map(bytes, what);
+  if (memory.ok() && bytes >= kHugePage) {
+    madvise(memory->data_, bytes, MADV_HUGEPAGE);  // a wish: fewer TLB misses where it is granted
+    touch(memory->data_, bytes, threads);
   }
+  return memory;
+}
+
+absl::StatusOr<HostMemory> HostMemory::allocate_sparse(size_t bytes, const std::string& what) {
+  absl::StatusOr<HostMemory> memory = map(bytes, what);
+  // A huge page is taken whole by its first byte.
+  if (memory.ok()) madvise(memory->data_, memory->bytes_, MADV_NOHUGEPAGE);
   return memory;
 }
 

@@ -23,6 +23,9 @@ class HostMemory {
   /// RESOURCE_EXHAUSTED with wanted and available bytes. `what` names the purpose in the message.
   static absl::StatusOr<HostMemory> allocate(size_t bytes, int threads, const std::string& what);
 
+  /// The same with small pages that nobody touches: they take no memory before they are written.
+  static absl::StatusOr<HostMemory> allocate_sparse(size_t bytes, const std::string& what);
+
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }
   /// Gives up ownership; release with HostMemory::free.
@@ -30,6 +33,8 @@ class HostMemory {
   static void free(void* data, size_t bytes);
 
  private:
+  static absl::StatusOr<HostMemory> map(size_t bytes, const std::string& what);
+
   void* data_ = nullptr;
   size_t bytes_ = 0;
 };

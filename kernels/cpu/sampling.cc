@@ -7,54 +7,20 @@
 #include <bit>
 #include <cmath>
 #include <limits>
-#include <type_traits>
 
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/logit_edits.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/philox.h"
-#include "kernels/cpu/round_up.h"
+#include "kernels/cpu/row_scratch.h"
 #include "kernels/cpu/softmax_row.h"
 
 namespace trireme::cpu {
 namespace {
 
-struct Candidate {
-  float weight;  // exp((logit - maximum) / temperature)
-  int32_t id;
-};
-bool before(const Candidate& a, const Candidate& b) {
-  return a.weight > b.weight || (a.weight == b.weight && a.id < b.id);
-}
+using Row = RowScratch;
 
-/// A histogram of weights in (0, 1]: equal exponent and equal first 6 bits of the fraction share a bucket.
-constexpr int kBuckets = (0x3f800000 >> 17) + 1;
 int bucket(float weight) { return static_cast<int>(std::bit_cast<uint32_t>(weight) >> 17); }
-
-/// One row, and the memory of the thread that works on it.
-struct Row {
-  int64_t count;
-  double total;  // of all weights
-  float* weights;
-  Run* runs;
-  Candidate* candidates;  // [count]
-  double* histogram;      // [kBuckets]
-
-  Row(char* memory, int64_t vocab_size) : count(vocab_size), total(0) {
-    auto take = [&](int64_t elements, auto** pointer) {
-      *pointer = reinterpret_cast<std::remove_reference_t<decltype(*pointer)>>(memory);
-      memory += round_up(elements * static_cast<int64_t>(sizeof(**pointer)), 64);
-    };
-    take(count, &weights);
-    take(num_runs(count), &runs);
-    take(count, &candidates);
-    take(kBuckets, &histogram);
-  }
-  static int64_t bytes(int64_t vocab_size) {
-    return round_up(vocab_size * 4, 64) +
-           round_up(num_runs(vocab_size) * static_cast<int64_t>(sizeof(Run)), 64) +
-           round_up(vocab_size * static_cast<int64_t>(sizeof(Candidate)), 64) + round_up(kBuckets * 8, 64);
-  }
-};
 
 /// Calls body(id, weight) for the weights of at least `at_least`, in order of id.
 template <typename Body>
@@ -163,7 +129,9 @@ int32_t invert(const Row& row, double u) {
 }
 
 int32_t draw(const float* logits, float maximum, const SamplingRow& sampling, Row& row) {
-  row.total = exp_weights(logits, row.count, maximum, 1.0f / sampling.temperature, row.weights, row.runs);
+  // Of a temperature below 1 / FLT_MAX the inverse is infinite, and infinity times 0 is no number.
+  const float inverse = std::min(1.0f / sampling.temperature, std::numeric_limits<float>::max());
+  row.total = exp_weights(logits, row.count, maximum, inverse, row.weights, row.runs);
   Candidate last = {0, std::numeric_limits<int32_t>::max()};
   if ((sampling.top_k > 0 && sampling.top_k < row.count) || sampling.top_p < 1)
     last = last_kept(row, sampling);
@@ -171,15 +139,30 @@ int32_t draw(const float* logits, float maximum, const SamplingRow& sampling, Ro
   return invert(row, sampling_uniform(sampling.seed, sampling.sample_index, sampling.output_index));
 }
 
+/// The token of one row, whose maximum is `maximum`; -1 where the edits leave none.
+int32_t choose(const float* x, RowMaximum maximum, const SamplingRow& sampling, const RowEdits& edits,
+               Row& row) {
+  if (sampling.edits_logits()) {
+    edit_logits(x, row.count, sampling, edits, row.edited);
+    x = row.edited;
+    maximum = row_maximum(x, row.count);
+    if (!std::isfinite(maximum.value)) return -1;
+  }
+  return sampling.temperature > 0 ? draw(x, maximum.value, sampling, row)
+                                  : static_cast<int32_t>(maximum.index);
+}
+
 }  // namespace
 
 void CpuBackend::do_sample(const Tensor& logits, int64_t vocab_size, const SamplingRow* rows,
-                           const Tensor& ids, const Tensor& logprobs) {
+                           const Tensor& ids, const Tensor& logprobs, const SamplingLists& lists) {
   const size_t thread_bytes = static_cast<size_t>(Row::bytes(vocab_size));
   char* memory = static_cast<char*>(sampling_.get(sampling_bytes(vocab_size), threads_));
   parallel_ranges(threads_, logits.rows, 2, [&](int thread, Range range) {
     Row row(memory + thread_bytes * static_cast<size_t>(thread), vocab_size);
+    EditReader reader(rows, range.begin, lists);
     for (int64_t r = range.begin; r < range.end; ++r) {
+      const RowEdits edits = reader.next();
       const float* x = logits.as<float>() + r * logits.row_stride;
       const RowMaximum maximum = row_maximum(x, vocab_size);
       int32_t& id = ids.as<int32_t>()[r];
@@ -187,10 +170,9 @@ void CpuBackend::do_sample(const Tensor& logits, int64_t vocab_size, const Sampl
       id = -1;
       logprob = std::numeric_limits<float>::quiet_NaN();
       if (maximum.index < 0 || !std::isfinite(maximum.value)) continue;  // there is no softmax
-      id = rows[r].temperature > 0 ? draw(x, maximum.value, rows[r], row)
-                                   : static_cast<int32_t>(maximum.index);
-      logprob = static_cast<float>(static_cast<double>(x[id]) - maximum.value -
-                                   std::log(sum_exp(x, vocab_size, maximum.value)));
+      id = choose(x, maximum, rows[r], edits, row);
+      if (id < 0) continue;
+      logprob = log_probability(x, id, maximum.value, std::log(sum_exp(x, vocab_size, maximum.value)));
     }
   });
 }

@@ -17,6 +17,11 @@ RowMaximum row_maximum(const float* x, int64_t count);
 /// The sum of exp(x[i] - maximum).
 double sum_exp(const float* x, int64_t count, float maximum);
 
+/// Natural log of the softmax at id. maximum: of the row; log_sum: the log of sum_exp(x, count, maximum).
+inline float log_probability(const float* x, int64_t id, float maximum, double log_sum) {
+  return static_cast<float>(static_cast<double>(x[id]) - maximum - log_sum);
+}
+
 /// A run of weights.
 struct Run {
   double sum;

@@ -1,7 +1,12 @@
 #include "kernels/cpu/memory.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <vector>
 
 #include "gtest/gtest.h"
 
@@ -81,6 +86,23 @@ TEST(HostMemoryTest, IsZeroedAndAligned) {
     const char* data = static_cast<const char*>(memory->data());
     for (size_t i = 0; i < bytes; ++i) ASSERT_EQ(data[i], 0);
   }
+}
+
+TEST(HostMemoryTest, SparseMemoryTakesNoPageBeforeItIsWritten) {
+  constexpr size_t kBytes = size_t{64} << 20;
+  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  auto memory = HostMemory::allocate_sparse(kBytes, "a test");
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  const auto resident = [&] {
+    std::vector<unsigned char> pages(kBytes / page);
+    EXPECT_EQ(mincore(memory->data(), kBytes, pages.data()), 0);
+    return std::count_if(pages.begin(), pages.end(), [](unsigned char state) { return (state & 1) != 0; });
+  };
+  EXPECT_EQ(resident(), 0);
+  char* data = static_cast<char*>(memory->data());
+  data[kBytes / 2] = 1;
+  EXPECT_EQ(resident(), 1);
+  EXPECT_EQ(data[kBytes / 2 - 1], 0);
 }
 
 TEST(HostMemoryTest, MoreThanThereIsGivesWantedAndAvailable) {

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <numeric>
 
@@ -141,6 +142,15 @@ TEST_P(SamplingTest, InfiniteLogits) {
   }
   logits[9] = INFINITY;
   EXPECT_EQ(sample(logits, 20, 20, {SamplingRow{}}).ids[0], -1);
+}
+
+TEST_P(SamplingTest, TheSmallestTemperatureIsGreedy) {
+  const auto logits = normal_values(500, 8);
+  const int64_t best = std::max_element(logits.begin(), logits.end()) - logits.begin();
+  for (const float temperature : {std::numeric_limits<float>::denorm_min(), 1e-40f, 1e-20f}) {
+    for (uint32_t i = 0; i < 5; ++i)
+      EXPECT_EQ(sample(logits, 500, 500, {SamplingRow{temperature, 0, 1, 0, 1, 0, i}}).ids[0], best);
+  }
 }
 
 TEST_P(SamplingTest, DrawsEqualANaiveSamplerForAllFilters) {

@@ -52,6 +52,7 @@ class FakeBackend : public Backend {
     return Buffer(std::calloc(std::max<size_t>(bytes, 1), 1), bytes,
                   [](void* data, size_t) { std::free(data); });
   }
+  absl::StatusOr<Buffer> allocate_sparse(size_t bytes) override { return allocate(bytes); }
   void copy_to_device(void* destination, const void* source, size_t bytes) override {
     check_thread();
     std::memcpy(destination, source, bytes);
@@ -125,9 +126,19 @@ class FakeBackend : public Backend {
     std::abort();
   }
   void do_gather_rows(const Tensor&, const Tensor&, const Tensor&) override { std::abort(); }
-  void do_sample(const Tensor&, int64_t, const SamplingRow*, const Tensor&, const Tensor&) override {
+  void do_sample(const Tensor&, int64_t, const SamplingRow*, const Tensor&, const Tensor&,
+                 const SamplingLists&) override {
     std::abort();
   }
+  void do_logprobs(const Tensor&, int64_t, const int32_t*, const Tensor&, const Tensor&, const Tensor&,
+                   const Tensor&) override {
+    std::abort();
+  }
+  void do_set_token_counts(const Tensor&, int64_t, const int32_t*, int64_t, const int32_t*,
+                           int64_t) override {
+    std::abort();
+  }
+  void do_count_tokens(const Tensor&, const int32_t*, const Tensor&) override { std::abort(); }
 
   const std::thread::id maker_ = std::this_thread::get_id();
 };
