@@ -128,7 +128,7 @@ absl::StatusOr<bool> Engine::step(std::vector<TokenOutput>& outputs) {
   impl.run(impl.plan);
   impl.phases.enter(Phase::finish);
   impl.scheduler->finish_step(impl.plan, impl.runner->sampled_ids().data(), impl.runner->logprobs().data(),
-                              outputs);
+                              outputs, &impl.runner->step_logprobs());
   return true;
 }
 

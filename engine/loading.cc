@@ -152,8 +152,9 @@ class Loader {
     spec.block_size = config_.block_size;
     spec.dtype = rank_.compute_dtype;
     const int64_t block_bytes = static_cast<int64_t>(rank_.backend->kv_block_bytes(spec));
-    const int64_t activations = predicted().activations;
-    const int64_t left = rank_.backend->available_memory_bytes() / config_.local_ranks - activations;
+    const RankBytes bytes = predicted();
+    const int64_t left = rank_.backend->available_memory_bytes() / config_.local_ranks - bytes.activations -
+                         bytes.token_counts;
     const int64_t allowed = config_.kv_memory_bytes > 0
                                 ? config_.kv_memory_bytes
                                 : static_cast<int64_t>(kCacheShare * static_cast<double>(left));
@@ -167,7 +168,8 @@ class Loader {
     if (!cache.ok()) return cache.status();
     rank_.cache = *std::move(cache);
     rank_.ledger.lines.push_back({"KV cache", *blocks * block_bytes, -1});
-    rank_.ledger.lines.push_back({"activations", activations, -1});
+    rank_.ledger.lines.push_back({"activations", bytes.activations, -1});
+    if (bytes.token_counts > 0) rank_.ledger.lines.push_back({"token counts", bytes.token_counts, -1});
     StepPlanLimits& limits = rank_.runner.limits;
     limits.max_num_seqs = config_.max_num_seqs;
     limits.max_num_tokens = config_.max_step_tokens;

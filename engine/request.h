@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace trireme {
@@ -17,6 +19,15 @@ struct SamplingParams {
   float min_p = 0;        // 0: off
   uint64_t seed = 0;
   uint32_t sample_index = 0;  // which of the samples of one prompt: their random numbers differ
+  float repetition_penalty = 1;                            // 1: off; over prompt and output
+  float presence_penalty = 0, frequency_penalty = 0;       // 0: off; over the output alone
+  std::vector<std::pair<int32_t, float>> logit_bias = {};  // ids inside the vocabulary, each once
+};
+
+/// What is wanted beside the tokens.
+struct OutputParams {
+  int32_t num_top_logprobs = 0;      // most likely ids of each output token, [0, 20]
+  int32_t num_prompt_logprobs = -1;  // the same of each prompt token, its own logprob too; -1: nothing
 };
 
 struct StoppingParams {
@@ -37,6 +48,7 @@ struct Request {
   std::vector<int32_t> resumed_outputs;
   SamplingParams sampling;
   StoppingParams stopping;
+  OutputParams output;
   int32_t priority = 0;     // lower first
   uint64_t cache_salt = 0;  // prefixes are shared only between requests of equal salt: one per tenant
   /// Samples of one prompt name the handle of the first of them; 0: a prompt of its own. They share the
@@ -54,6 +66,18 @@ inline FinishReason stop_reason(const StoppingParams& stopping, int32_t num_outp
   return num_outputs >= stopping.max_tokens ? FinishReason::length : FinishReason::none;
 }
 
+struct TokenLogprob {
+  int32_t token_id = 0;
+  float logprob = 0;  // natural log of the softmax of the unmodified logits
+};
+
+/// Of all prompt tokens but the first, which nothing precedes.
+struct PromptLogprobs {
+  int32_t num_top = 0;
+  std::vector<float> logprobs;    // [num_prompt_tokens - 1]
+  std::vector<TokenLogprob> top;  // [num_prompt_tokens - 1][num_top], most likely first
+};
+
 /// One token of one request.
 struct TokenOutput {
   RequestHandle handle = 0;
@@ -64,6 +88,8 @@ struct TokenOutput {
   bool has_token = true;                     // false when a request ends without a further token (cancelled)
   int32_t num_cached_tokens = 0;             // prompt tokens that were not computed; on the first output
   uint64_t first_step = 0;                   // the first step it was in, 0 if none; on the first output
+  std::vector<TokenLogprob> top_logprobs;    // most likely first
+  std::shared_ptr<const PromptLogprobs> prompt_logprobs;  // on the first token, where asked for
 };
 
 }  // namespace trireme

@@ -9,7 +9,7 @@
 namespace trireme {
 
 struct LedgerLine {
-  std::string kind;        // weights, KV cache, activations, workspace, communicator
+  std::string kind;        // weights, KV cache, activations, token counts
   int64_t predicted = -1;  // bytes; -1: not known
   int64_t measured = -1;   // bytes; -1: not measured
 };

@@ -19,7 +19,7 @@ int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1
 
 int64_t needed_bytes(const ModelShape& model, const TensorParallelLayout& layout, int tp_rank) {
   const RankBytes bytes = rank_bytes(model, layout, tp_rank, kPlanningStepTokens, kPlanningNumSeqs);
-  return bytes.weights + bytes.activations + kMinimumKvTokens * bytes.kv_per_token;
+  return bytes.weights + bytes.activations + bytes.token_counts + kMinimumKvTokens * bytes.kv_per_token;
 }
 
 /// OK when every rank of every replica has room for its part.
@@ -102,6 +102,11 @@ int64_t activation_elements(const ModelShape& model, const TensorParallelLayout&
   return max_step_tokens * per_token + max_num_seqs * per_sequence;
 }
 
+int64_t token_count_bytes(const ModelShape& model, int tp_rank, int64_t max_num_seqs) {
+  constexpr int64_t kCountBytes = 4;
+  return tp_rank == 0 ? kCountBytes * max_num_seqs * model.vocab_size : 0;
+}
+
 RankBytes rank_bytes(const ModelShape& model, const TensorParallelLayout& layout, int tp_rank,
                      int64_t max_step_tokens, int64_t max_num_seqs) {
   const HeadGroup& heads = layout.heads.at(tp_rank);
@@ -118,6 +123,7 @@ RankBytes rank_bytes(const ModelShape& model, const TensorParallelLayout& layout
   bytes.kv_per_token = int64_t{model.num_layers} * 2 * kv * model.kv_dtype_bytes;
   bytes.activations =
       kActivationBytes * activation_elements(model, layout, tp_rank, max_step_tokens, max_num_seqs);
+  bytes.token_counts = token_count_bytes(model, tp_rank, max_num_seqs);
   return bytes;
 }
 

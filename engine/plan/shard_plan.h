@@ -59,11 +59,16 @@ absl::StatusOr<TensorParallelLayout> layout_tensor_parallel(const ModelShape& mo
 int64_t activation_elements(const ModelShape& model, const TensorParallelLayout& layout, int tp_rank,
                             int64_t max_step_tokens, int64_t max_num_seqs);
 
+/// What rank 0 counts tokens in, for penalties: 4 bytes per sequence and id of the vocabulary. On the CPU a
+/// page of it takes memory when a request with penalties first touches it.
+int64_t token_count_bytes(const ModelShape& model, int tp_rank, int64_t max_num_seqs);
+
 /// Bytes one rank holds.
 struct RankBytes {
   int64_t weights = 0;       // matrices in the compute dtype, norms in f32
   int64_t kv_per_token = 0;  // all layers
   int64_t activations = 0;
+  int64_t token_counts = 0;
 };
 RankBytes rank_bytes(const ModelShape& model, const TensorParallelLayout& layout, int tp_rank,
                      int64_t max_step_tokens, int64_t max_num_seqs);

@@ -10,10 +10,15 @@ int32_t blocks_per_sequence(const StepPlanLimits& limits) {
   return (limits.max_context_len + limits.block_size - 1) / limits.block_size;
 }
 
-/// int32 words of the largest plan on the device, results included.
-int64_t max_index_words(const StepPlanLimits& limits) {
+/// int32 words of the largest plan on the device.
+int64_t max_plan_words(const StepPlanLimits& limits) {
   const int64_t tokens = limits.max_num_tokens, seqs = limits.max_num_seqs;
-  return 3 * tokens + (seqs + 1) + seqs + seqs * blocks_per_sequence(limits) + seqs + 2 * seqs;
+  return 5 * tokens + 3 * seqs + 1 + seqs * blocks_per_sequence(limits);
+}
+
+/// The same of Results.
+int64_t max_result_words(const StepPlanLimits& limits) {
+  return (3 + 2 * kMaxTopLogprobs) * int64_t{limits.max_num_seqs};
 }
 
 }  // namespace
@@ -29,8 +34,12 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::create(const RunnerCon
                                                            limits.max_num_tokens, limits.max_num_seqs);
   auto arena = backend.allocate(static_cast<size_t>(elements) * sizeof(float));
   if (!arena.ok()) return arena.status();
-  auto indices = backend.allocate(static_cast<size_t>(max_index_words(limits)) * sizeof(int32_t));
+  const int64_t index_words = max_plan_words(limits) + max_result_words(limits);
+  auto indices = backend.allocate(static_cast<size_t>(index_words) * sizeof(int32_t));
   if (!indices.ok()) return indices.status();
+  const int64_t count_bytes = token_count_bytes(config.shape, config.tp_rank, limits.max_num_seqs);
+  auto counts = backend.allocate_sparse(static_cast<size_t>(count_bytes));
+  if (!counts.ok()) return counts.status();
   const int64_t widest =
       std::max<int64_t>(config.shape.hidden_size, 2 * int64_t{config.layout.intermediate_per_rank});
   absl::Status reserved =
@@ -38,12 +47,13 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::create(const RunnerCon
                                 int64_t{config.layout.vocab_per_rank} * config.layout.tp_size);
   if (!reserved.ok()) return reserved;
   return std::unique_ptr<ModelRunner>(new ModelRunner(config, backend, group, model, cache, phases, progress,
-                                                      Workspace(*std::move(arena)), *std::move(indices)));
+                                                      Workspace(*std::move(arena)), *std::move(indices),
+                                                      *std::move(counts)));
 }
 
 ModelRunner::ModelRunner(const RunnerConfig& config, Backend& backend, ProcessGroup& group,
                          const CausalLm& model, KvCache& cache, StepPhases& phases, StepProgress& progress,
-                         Workspace workspace, Buffer index_memory)
+                         Workspace workspace, Buffer index_memory, Buffer token_counts)
     : config_(config),
       backend_(backend),
       group_(group),
@@ -53,40 +63,41 @@ ModelRunner::ModelRunner(const RunnerConfig& config, Backend& backend, ProcessGr
       progress_(progress),
       workspace_(std::move(workspace)),
       index_memory_(std::move(index_memory)),
+      token_counts_(std::move(token_counts)),
       last_tokens_(config.limits.max_num_seqs, 0) {
   workspace_bytes_ = workspace_.capacity_bytes();
-  staging_.reserve(max_index_words(config.limits));
+  staging_.reserve(max_plan_words(config.limits));
   sampled_ids_.reserve(config.limits.max_num_seqs);
   logprobs_.reserve(config.limits.max_num_seqs);
+  counted_slots_.reserve(config.limits.max_num_seqs);
+  num_top_.reserve(config.limits.max_num_seqs);
 }
 
 void ModelRunner::run(const StepPlan& plan) {
   workspace_.release(0);
   RaggedBatch batch;
-  Tensor sampled_rows;
   phases_.enter(Phase::upload);
-  const Tensor ids = upload(plan, batch, sampled_rows);
+  const UploadedPlan uploaded = upload(plan, batch);
   phases_.enter(Phase::compute);
   ForwardContext context{backend_, group_, cache_, workspace_, batch, phases_, progress_};
   const Tensor hidden = workspace_.take(plan.num_tokens(), config_.shape.hidden_size);
-  model_.forward(context, ids, hidden);
+  model_.forward(context, uploaded.ids, hidden);
+  if (plan.num_prompt_logprobs() > 0) compute_prompt_logprobs(context, plan, hidden, uploaded);
   sampled_ids_.resize(plan.num_sampled());
   logprobs_.resize(plan.num_sampled());
   if (plan.num_sampled() == 0) return;
-  const Tensor rows = workspace_.take(plan.num_sampled(), config_.shape.hidden_size);
-  backend_.gather_rows(hidden, sampled_rows, rows);
-  const Tensor local_logits = workspace_.take(plan.num_sampled(), config_.layout.vocab_per_rank);
-  model_.logits(context, rows, local_logits);
-  sample(plan, local_logits);
+  whole_logits_ = whole_logits(context, hidden, uploaded.sampled_rows);
+  sample(plan);
 }
 
 // One contiguous copy: tokens | positions | slots | cu_query_lens | context_lens | block_tables | sampled
-// rows.
-Tensor ModelRunner::upload(const StepPlan& plan, RaggedBatch& batch, Tensor& sampled_rows) {
+// rows | rows of prompt logprobs | their targets.
+ModelRunner::UploadedPlan ModelRunner::upload(const StepPlan& plan, RaggedBatch& batch) {
   const int64_t num_tokens = plan.num_tokens(), num_seqs = plan.num_seqs(), num_sampled = plan.num_sampled();
+  const int64_t num_logprobs = plan.num_prompt_logprobs();
   const int32_t block_size = config_.limits.block_size;
   const int64_t max_blocks = *std::max_element(plan.num_blocks.begin(), plan.num_blocks.end());
-  staging_.resize(3 * num_tokens + 2 * num_seqs + 1 + num_seqs * max_blocks + num_sampled);
+  staging_.resize(3 * num_tokens + 2 * num_seqs + 1 + num_seqs * max_blocks + num_sampled + 2 * num_logprobs);
   int32_t* tokens = staging_.data();
   int32_t* positions = tokens + num_tokens;
   int32_t* slots = positions + num_tokens;
@@ -94,6 +105,10 @@ Tensor ModelRunner::upload(const StepPlan& plan, RaggedBatch& batch, Tensor& sam
   int32_t* context_lens = cu_query_lens + num_seqs + 1;
   int32_t* tables = context_lens + num_seqs;
   int32_t* rows = tables + num_seqs * max_blocks;
+  int32_t* logprob_rows = rows + num_sampled;
+  int32_t* logprob_targets = logprob_rows + num_logprobs;
+  std::copy(plan.logprob_tokens.begin(), plan.logprob_tokens.end(), logprob_rows);
+  std::copy(plan.logprob_targets.begin(), plan.logprob_targets.end(), logprob_targets);
   int64_t token = 0, table_begin = 0, row = 0;
   cu_query_lens[0] = 0;
   for (int64_t s = 0; s < num_seqs; ++s) {
@@ -127,42 +142,21 @@ Tensor ModelRunner::upload(const StepPlan& plan, RaggedBatch& batch, Tensor& sam
   batch.block_tables = on_device(tables, num_seqs, max_blocks);
   batch.num_tokens = num_tokens;
   batch.num_seqs = num_seqs;
-  sampled_rows = on_device(rows, 1, num_sampled);
-  return on_device(tokens, 1, num_tokens);
+  return {on_device(tokens, 1, num_tokens), on_device(rows, 1, num_sampled),
+          on_device(logprob_rows, 1, num_logprobs), on_device(logprob_targets, 1, num_logprobs)};
 }
 
-void ModelRunner::sample(const StepPlan& plan, const Tensor& local_logits) {
-  const int64_t num_sampled = plan.num_sampled();
-  // Results follow the largest plan in the index memory.
-  int32_t* results = static_cast<int32_t*>(index_memory_.data()) + max_index_words(config_.limits) -
-                     2 * int64_t{config_.limits.max_num_seqs};
-  const Tensor ids(results, DType::i32, 1, num_sampled);
-  const Tensor logprobs(results + config_.limits.max_num_seqs, DType::f32, 1, num_sampled);
-  whole_logits_ = local_logits;
-  if (group_.size() > 1) {
-    PhaseScope phase(phases_, Phase::collective);
-    progress_.collectives.fetch_add(1, std::memory_order_relaxed);
-    if (group_.rank() == 0) whole_logits_ = workspace_.take(num_sampled, local_logits.cols * group_.size());
-    group_.gather_cols(local_logits, whole_logits_);
-  }
-  phases_.enter(Phase::sample);
-  if (group_.rank() == 0) {
-    backend_.sample(whole_logits_, config_.shape.vocab_size, plan.sampling.data(), ids, logprobs);
-  }
-  if (group_.size() > 1) {
-    PhaseScope phase(phases_, Phase::collective);
-    progress_.collectives.fetch_add(1, std::memory_order_relaxed);
-    group_.broadcast(ids);
-  }
-  backend_.copy_to_host(sampled_ids_.data(), ids.data, ids.bytes());
-  if (group_.rank() == 0) backend_.copy_to_host(logprobs_.data(), logprobs.data, logprobs.bytes());
-  backend_.synchronize();
-  for (int64_t s = 0, row = 0; s < plan.num_seqs(); ++s) {
-    if (plan.sample[s] == 0) continue;
-    if (plan.slots[s] >= 0)
-      last_tokens_[plan.slots[s]] = std::max(sampled_ids_[row], 0);  // -1: that request ends
-    ++row;
-  }
+ModelRunner::Results ModelRunner::results(int64_t num_rows) const {
+  const int64_t seqs = config_.limits.max_num_seqs;
+  int32_t* base = static_cast<int32_t*>(index_memory_.data()) + max_plan_words(config_.limits);
+  const auto vector = [&](int64_t index, DType dtype) {
+    return Tensor(base + index * seqs, dtype, 1, num_rows);
+  };
+  const auto table = [&](int64_t index, DType dtype) {
+    return Tensor(base + (3 + index * kMaxTopLogprobs) * seqs, dtype, num_rows, kMaxTopLogprobs);
+  };
+  return {vector(0, DType::i32), vector(1, DType::f32), vector(2, DType::f32), table(0, DType::i32),
+          table(1, DType::f32)};
 }
 
 std::vector<float> ModelRunner::last_logits() {

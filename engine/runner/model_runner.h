@@ -30,11 +30,13 @@ class ModelRunner {
                                                              StepProgress& progress);
 
   /// Runs one step. The plan has been checked against config.limits. Afterwards sampled_ids() and logprobs()
-  /// hold one entry per sampled sequence (ids on every rank, logprobs on rank 0), and each rank knows the
-  /// last token of every slot.
+  /// hold one entry per sampled sequence (ids on every rank, logprobs on rank 0), step_logprobs() what else
+  /// the plan asked for (on rank 0), and each rank knows the last token of every slot. Only rank 0 samples,
+  /// and counts tokens for penalties.
   void run(const StepPlan& plan);
   const std::vector<int32_t>& sampled_ids() const { return sampled_ids_; }
   const std::vector<float>& logprobs() const { return logprobs_; }
+  const StepLogprobs& step_logprobs() const { return step_logprobs_; }
   /// Logits of the last step's sampled rows, host copy, [num_sampled, vocab_size]; on rank 0. For tests and
   /// tools: call it before the next run().
   std::vector<float> last_logits();
@@ -44,9 +46,25 @@ class ModelRunner {
  private:
   ModelRunner(const RunnerConfig& config, Backend& backend, ProcessGroup& group, const CausalLm& model,
               KvCache& cache, StepPhases& phases, StepProgress& progress, Workspace workspace,
-              Buffer index_memory);
-  Tensor upload(const StepPlan& plan, RaggedBatch& batch, Tensor& sampled_rows);
-  void sample(const StepPlan& plan, const Tensor& local_logits);
+              Buffer index_memory, Buffer token_counts);
+  /// A plan's integers on the device, each [1, count].
+  struct UploadedPlan {
+    Tensor ids, sampled_rows, logprob_rows, logprob_targets;
+  };
+  /// Where the device puts what a step gives, behind the largest plan in the index memory.
+  struct Results {
+    Tensor ids, logprobs, target_logprobs;  // [1, num_rows]
+    Tensor top_ids, top_logprobs;           // [num_rows, kMaxTopLogprobs]
+  };
+  UploadedPlan upload(const StepPlan& plan, RaggedBatch& batch);
+  Results results(int64_t num_rows) const;
+  // ---- sampling.cc ----
+  Tensor whole_logits(ForwardContext& context, const Tensor& hidden, const Tensor& row_ids);
+  void compute_prompt_logprobs(ForwardContext& context, const StepPlan& plan, const Tensor& hidden,
+                               const UploadedPlan& uploaded);
+  void sample(const StepPlan& plan);
+  void draw(const StepPlan& plan, const Results& results);
+  void compute_top_logprobs(const StepPlan& plan, const Results& results);
 
   RunnerConfig config_;
   Backend& backend_;
@@ -57,12 +75,16 @@ class ModelRunner {
   StepProgress& progress_;
   Workspace workspace_;
   int64_t workspace_bytes_ = 0;
-  Buffer index_memory_;               // a plan's integers on the device
+  Buffer index_memory_;               // a plan's integers on the device, then results
+  Buffer token_counts_;               // rank 0: i32 [max_num_seqs, vocab_size], by slot
   std::vector<int32_t> staging_;      // the same on the host
   std::vector<int32_t> last_tokens_;  // by slot
   std::vector<int32_t> sampled_ids_;
   std::vector<float> logprobs_;
-  Tensor whole_logits_;  // of the last step; rank 0
+  StepLogprobs step_logprobs_;
+  std::vector<int32_t> counted_slots_;  // of the sampled rows: the slot with penalties, else -1
+  std::vector<int32_t> num_top_;        // how many top logprobs each asks for
+  Tensor whole_logits_;                 // of the last step's sampled rows; rank 0
 };
 
 }  // namespace trireme

@@ -1,5 +1,7 @@
 #include "engine/scheduler/block_manager.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "kernels/check.h"
 
@@ -73,11 +75,12 @@ void BlockManager::release_table(std::vector<int32_t>& table) {
 }
 
 std::optional<int32_t> BlockManager::open_table(const int32_t* token_ids, int32_t num_tokens, uint64_t salt,
-                                                int32_t num_spare, std::vector<int32_t>& table) {
+                                                int32_t num_spare, std::vector<int32_t>& table,
+                                                int32_t max_cached) {
   TRIREME_CHECK(table.empty());
   CHECK_GE(num_tokens, 1);
   int32_t num_taken = 0;  // of the matched, those that are free until now
-  const int32_t num_shareable = (num_tokens - 1) / config_.block_size;
+  const int32_t num_shareable = std::min(num_tokens - 1, max_cached) / config_.block_size;
   while (static_cast<int32_t>(table.size()) < num_shareable) {
     const int32_t parent = table.empty() ? kNoBlock : table.back();
     const int32_t block = index_.find(parent, salt, token_ids + table.size() * config_.block_size);

@@ -48,11 +48,13 @@ class BlockManager {
   /// Releases every block, last one first, and empties the table.
   void release_table(std::vector<int32_t>& table);
 
-  /// Fills the empty `table` with blocks for all `num_tokens` tokens: those of the longest cached prefix,
-  /// then new ones. At least the last token is left to compute. Returns how many tokens are cached, or
-  /// nullopt (and changes nothing) when fewer than `num_spare` free blocks would remain.
+  /// Fills the empty `table` with blocks for all `num_tokens` tokens: those of the longest cached prefix of
+  /// at most `max_cached` tokens, then new ones. At least the last token is left to compute. Returns how many
+  /// tokens are cached, or nullopt (and changes nothing) when fewer than `num_spare` free blocks would
+  /// remain.
   std::optional<int32_t> open_table(const int32_t* token_ids, int32_t num_tokens, uint64_t salt,
-                                    int32_t num_spare, std::vector<int32_t>& table);
+                                    int32_t num_spare, std::vector<int32_t>& table,
+                                    int32_t max_cached = INT32_MAX);
   /// Makes block `index` of the table findable: it is full, and `token_ids` [block_size] are its tokens. When
   /// an equal block is in the cache already and `replace` is set, the table takes that one up and gives its
   /// own back. Returns whether block `index` is in the cache now; then block index + 1 may follow.

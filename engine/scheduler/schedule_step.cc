@@ -19,6 +19,13 @@ void clear(StepPlan& plan) {
   plan.token_ids.clear();
   plan.sample.clear();
   plan.sampling.clear();
+  plan.bias_ids.clear();
+  plan.biases.clear();
+  plan.banned_ids.clear();
+  plan.history_ids.clear();
+  plan.logprob_tokens.clear();
+  plan.logprob_targets.clear();
+  plan.logprob_tops.clear();
 }
 
 }  // namespace
@@ -30,6 +37,7 @@ bool Scheduler::Impl::schedule(StepPlan& plan) {
   spare.pop_back();
   planned.back().handles.clear();
   planned.back().sample.clear();
+  planned.back().num_prompt_logprobs.clear();
 
   budget = config.max_step_tokens;
   schedule_decodes(plan);
@@ -70,9 +78,12 @@ void Scheduler::Impl::admit(StepPlan& plan) {
   while (budget > 0 && blocks.num_free_states() > 0 && !waiting.empty()) {
     Sequence& sequence = *waiting.begin()->second;
     if (sequence.num_pending > 0) return;  // preempted while its plan runs: its last token is not known yet
+    // Prompt positions whose logits are still wanted must be computed, cached or not.
+    const bool wants_logits = sequence.num_logprobs_planned < sequence.num_wanted_logprobs();
+    const int32_t max_cached = wants_logits ? sequence.num_logprobs_planned : sequence.num_known();
     const std::optional<int32_t> num_cached =
         blocks.open_table(sequence.tokens.data(), sequence.num_known(), sequence.cache_salt,
-                          static_cast<int32_t>(running.size()), sequence.blocks);
+                          static_cast<int32_t>(running.size()), sequence.blocks, max_cached);
     if (!num_cached) return;
     sequence.num_computed = *num_cached;
     sequence.num_published = *num_cached / config.block_size;
@@ -145,7 +156,9 @@ void Scheduler::Impl::append_row(StepPlan& plan, Sequence& sequence, int32_t que
     plan.token_ids.insert(plan.token_ids.end(), sequence.tokens.begin() + sequence.num_computed,
                           sequence.tokens.begin() + context_len);
   plan.sample.push_back(sample ? 1 : 0);
-  if (sample) plan.sampling.push_back(sampling_row(sequence.sampling, sequence.num_outputs()));
+  if (sample) append_sampling(sequence, plan);
+  planned.back().num_prompt_logprobs.push_back(
+      append_prompt_logprobs(sequence, sequence.num_computed, context_len, plan));
   planned.back().handles.push_back(sequence.handle);
   planned.back().sample.push_back(sample ? 1 : 0);
 

@@ -66,7 +66,7 @@ absl::Status Scheduler::Impl::check_request(const Request& request) const {
         "KV cache: prompt and max_tokens of ", request.prompt.size(), " + ", stopping.max_tokens, " need ",
         num_blocks, " blocks of ", config.block_size, " tokens, the whole cache has ", config.num_blocks));
   }
-  return check_sampling_row(sampling_row(request.sampling, 0));
+  return check_sampling(request, config.vocab_size);
 }
 
 void Scheduler::Impl::add(Request request) {
@@ -79,6 +79,14 @@ void Scheduler::Impl::add(Request request) {
   // Handles are never used twice, so without a prefix cache no two groups share a salt.
   sequence->cache_salt = config.enable_prefix_cache ? request.cache_salt : request.prompt_group;
   sequence->shares_blocks = config.enable_prefix_cache || request.prompt_group != 0;
+  std::vector<int32_t>& stops = sequence->stopping.stop_token_ids;
+  std::sort(stops.begin(), stops.end());
+  stops.erase(std::unique(stops.begin(), stops.end()), stops.end());
+  sequence->output = request.output;
+  if (request.output.num_prompt_logprobs >= 0) {
+    sequence->prompt_logprobs = std::make_shared<PromptLogprobs>();
+    sequence->prompt_logprobs->num_top = std::min(request.output.num_prompt_logprobs, config.vocab_size);
+  }
   sequence->num_prompt_tokens = static_cast<int32_t>(request.prompt.size());
   sequence->tokens = std::move(request.prompt);
   // Taken now, so that no step allocates.
@@ -98,20 +106,31 @@ Sequence* Scheduler::Impl::find(RequestHandle handle) {
 }
 
 void Scheduler::Impl::finish(const StepPlan& plan, const int32_t* token_ids, const float* logprobs,
-                             std::vector<TokenOutput>& outputs) {
+                             const StepLogprobs* more, std::vector<TokenOutput>& outputs) {
   TRIREME_CHECK(!planned.empty());
   PlannedStep step = std::move(planned.front());
   planned.erase(planned.begin());
   CHECK_EQ(plan.step, step.step);
+  int32_t prompt_logprob = 0;
   for (size_t row = 0, sampled = 0; row < step.handles.size(); ++row) {
     Sequence* sequence = find(step.handles[row]);
     const size_t index = sampled;
     if (step.sample[row] != 0) ++sampled;
+    const int32_t first = prompt_logprob, count = step.num_prompt_logprobs[row];
+    prompt_logprob += count;
     if (sequence == nullptr) continue;  // ended while the plan ran
-    if (step.sample[row] != 0)
+    if (count > 0 && !take_prompt_logprobs(*more, first, count, *sequence->prompt_logprobs)) {
+      outputs.push_back(end_without_number(*sequence));
+    } else if (step.sample[row] != 0) {
       outputs.push_back(accept(*sequence, token_ids[index], logprobs == nullptr ? 0 : logprobs[index]));
-    else if (sequence->running())
+      const int64_t begin = static_cast<int64_t>(index) * kMaxTopLogprobs;
+      const int32_t num_top = plan.sampling[index].num_top_logprobs;
+      if (num_top > 0 && outputs.back().has_token)
+        outputs.back().top_logprobs =
+            top_of(more->top_ids.data() + begin, more->top_logprobs.data() + begin, num_top);
+    } else if (sequence->running()) {
       publish(*sequence, /*replace=*/true);
+    }
   }
   spare.push_back(std::move(step));
 }
@@ -119,15 +138,8 @@ void Scheduler::Impl::finish(const StepPlan& plan, const int32_t* token_ids, con
 // Admission saw to it that max_tokens ends a request before the context does.
 TokenOutput Scheduler::Impl::accept(Sequence& sequence, int32_t token_id, float logprob) {
   --sequence.num_pending;
+  if (token_id < 0) return end_without_number(sequence);
   TokenOutput output = output_of(sequence);
-  if (token_id < 0) {
-    // What made the logits NaN may be in the sequence's blocks: nobody else shall read them.
-    blocks.forget(sequence.blocks);
-    output.has_token = false;
-    output.finish = FinishReason::numerical_error;
-    end(sequence);
-    return output;
-  }
   CHECK_LT(token_id, config.vocab_size);
   sequence.tokens.push_back(token_id);
   output.token_id = token_id;
@@ -139,6 +151,16 @@ TokenOutput Scheduler::Impl::accept(Sequence& sequence, int32_t token_id, float 
   return output;
 }
 
+// What made the logits NaN may be in the sequence's blocks: nobody else shall read them.
+TokenOutput Scheduler::Impl::end_without_number(Sequence& sequence) {
+  TokenOutput output = output_of(sequence);
+  blocks.forget(sequence.blocks);
+  output.has_token = false;
+  output.finish = FinishReason::numerical_error;
+  end(sequence);
+  return output;
+}
+
 TokenOutput Scheduler::Impl::output_of(Sequence& sequence) {
   TokenOutput output;
   output.handle = sequence.handle;
@@ -146,6 +168,9 @@ TokenOutput Scheduler::Impl::output_of(Sequence& sequence) {
   if (!std::exchange(sequence.reported, true)) {
     output.num_cached_tokens = std::max(sequence.num_cached_tokens, 0);
     output.first_step = sequence.first_step;
+    const auto& logprobs = sequence.prompt_logprobs;
+    const size_t wanted = static_cast<size_t>(sequence.num_wanted_logprobs());
+    if (logprobs != nullptr && logprobs->logprobs.size() == wanted) output.prompt_logprobs = logprobs;
   }
   return output;
 }
@@ -208,9 +233,9 @@ bool Scheduler::has_work() const { return !impl_->sequences.empty(); }
 bool Scheduler::schedule(StepPlan& plan) { return impl_->schedule(plan); }
 
 void Scheduler::finish_step(const StepPlan& plan, const int32_t* token_ids, const float* logprobs,
-                            std::vector<TokenOutput>& outputs) {
+                            std::vector<TokenOutput>& outputs, const StepLogprobs* more) {
   take_finished(outputs);
-  impl_->finish(plan, token_ids, logprobs, outputs);
+  impl_->finish(plan, token_ids, logprobs, more, outputs);
 }
 
 void Scheduler::take_finished(std::vector<TokenOutput>& outputs) {

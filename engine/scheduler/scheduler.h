@@ -82,9 +82,9 @@ class Scheduler {
   /// Takes what the oldest unfinished step sampled: one id and logprob per sampled sequence, in the plan's
   /// order (id -1: the logits held a NaN; that request alone ends with numerical_error). Appends to `outputs`
   /// those of cancelled requests, then one TokenOutput per token, and frees what finished. `logprobs` may be
-  /// null.
+  /// null, and `more` where the plan asks for no top or prompt logprobs.
   void finish_step(const StepPlan& plan, const int32_t* token_ids, const float* logprobs,
-                   std::vector<TokenOutput>& outputs);
+                   std::vector<TokenOutput>& outputs, const StepLogprobs* more = nullptr);
   /// Outputs of requests that were cancelled since the last finish_step().
   void take_finished(std::vector<TokenOutput>& outputs);
 

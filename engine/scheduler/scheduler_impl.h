@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/scheduler/block_manager.h"
+#include "engine/scheduler/plan_sampling.h"
 #include "engine/scheduler/scheduler.h"
 #include "engine/scheduler/sequence.h"
 
@@ -18,6 +19,7 @@ struct Scheduler::Impl {
     uint64_t step = 0;
     std::vector<RequestHandle> handles;  // every row
     std::vector<int32_t> sample;
+    std::vector<int32_t> num_prompt_logprobs;  // how many entries of the step's are the row's
   };
 
   explicit Impl(const SchedulerConfig& config);
@@ -27,9 +29,10 @@ struct Scheduler::Impl {
   absl::Status check_request(const Request& request) const;
   void add(Request request);
   Sequence* find(RequestHandle handle);
-  void finish(const StepPlan& plan, const int32_t* token_ids, const float* logprobs,
+  void finish(const StepPlan& plan, const int32_t* token_ids, const float* logprobs, const StepLogprobs* more,
               std::vector<TokenOutput>& outputs);
   TokenOutput accept(Sequence& sequence, int32_t token_id, float logprob);
+  TokenOutput end_without_number(Sequence& sequence);
   TokenOutput output_of(Sequence& sequence);
   void end(Sequence& sequence);
   absl::Status check_integrity() const;

@@ -3,6 +3,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "engine/request.h"
@@ -26,6 +27,10 @@ inline SamplingRow sampling_row(const SamplingParams& params, int32_t output_ind
   row.seed = params.seed;
   row.sample_index = params.sample_index;
   row.output_index = static_cast<uint32_t>(output_index);
+  row.repetition_penalty = params.repetition_penalty;
+  row.presence_penalty = params.presence_penalty;
+  row.frequency_penalty = params.frequency_penalty;
+  row.num_biases = static_cast<int32_t>(params.logit_bias.size());
   return row;
 }
 
@@ -34,7 +39,8 @@ struct Sequence {
   RequestHandle handle = 0;
   SequenceOrder order;
   SamplingParams sampling;
-  StoppingParams stopping;
+  StoppingParams stopping;  // each stop id once
+  OutputParams output;
   uint64_t cache_salt = 0;
   bool shares_blocks = true;  // with others of its salt
 
@@ -47,6 +53,9 @@ struct Sequence {
   uint64_t first_step = 0;         // that it was in; 0: none yet
   bool reported = false;           // an output was given
 
+  int32_t num_logprobs_planned = 0;  // prompt positions whose logits some plan has asked for, from the first
+  std::shared_ptr<PromptLogprobs> prompt_logprobs;  // what plans have given of them; null: not wanted
+
   int32_t slot = -1;
   bool slot_has_token = false;  // the slot keeps the sequence's last token: decodes may say kLastToken
   std::vector<int32_t> blocks;  // block table
@@ -58,6 +67,8 @@ struct Sequence {
   /// One token is left to compute, which the slot keeps, and its successor is wanted.
   bool can_decode() const { return slot_has_token && num_outputs() < stopping.max_tokens; }
   bool in_prefill() const { return running() && !slot_has_token; }
+  /// Prompt positions whose logits are wanted: all but the last, whose successor is the first output.
+  int32_t num_wanted_logprobs() const { return prompt_logprobs == nullptr ? 0 : num_prompt_tokens - 1; }
 };
 
 }  // namespace trireme

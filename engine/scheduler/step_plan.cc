@@ -16,16 +16,13 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "plans travel as the host's words");
 
 constexpr int32_t kMagic = 0x50535254;  // "TRSP"
-constexpr int32_t kVersion = 1;
-constexpr size_t kHeaderWords = 9;  // magic, version, kind, step (2), num_seqs, num_table_blocks, num_tokens,
-                                    // num_sampled
+constexpr int32_t kVersion = 2;
+// magic, version, kind, step (2), num_seqs, num_table_blocks, num_tokens, num_sampled, num_biases,
+// num_banned, num_history, num_prompt_logprobs
+constexpr size_t kHeaderWords = 13;
 constexpr size_t kSamplingWords = sizeof(SamplingRow) / sizeof(int32_t);
-static_assert(sizeof(SamplingRow) == 32 && std::is_trivially_copyable_v<SamplingRow>,
+static_assert(sizeof(SamplingRow) == 64 && std::is_trivially_copyable_v<SamplingRow>,
               "no padding may travel");
-
-void append(const std::vector<int32_t>& array, std::vector<int32_t>& out) {
-  out.insert(out.end(), array.begin(), array.end());
-}
 
 absl::Status refuse(absl::string_view field, int64_t got, absl::string_view wanted) {
   return absl::InvalidArgumentError(absl::StrCat("step plan: ", field, ": got ", got, ", wanted ", wanted));
@@ -44,9 +41,11 @@ int64_t blocks_for(int64_t num_tokens, const StepPlanLimits& limits) {
 }
 
 struct Counts {
-  int64_t seqs, table_blocks, tokens, sampled;
+  int64_t seqs, table_blocks, tokens, sampled, biases, banned, history, prompt_logprobs;
   uint64_t num_words() const {
-    return kHeaderWords + static_cast<uint64_t>(5 * seqs + table_blocks + tokens) +
+    return kHeaderWords +
+           static_cast<uint64_t>(5 * seqs + table_blocks + tokens + 2 * biases + banned + history +
+                                 3 * prompt_logprobs) +
            kSamplingWords * static_cast<uint64_t>(sampled);
   }
 };
@@ -58,7 +57,7 @@ absl::Status check_header(const int32_t* words, size_t num_words, const StepPlan
   if (words[0] != kMagic) return refuse("magic", words[0], absl::StrCat(kMagic));
   if (words[1] != kVersion) return refuse("version", words[1], absl::StrCat(kVersion));
   if (!in_range(words[2], 1, 4)) return refuse("kind", words[2], range(1, 4));
-  counts = {words[5], words[6], words[7], words[8]};
+  counts = {words[5], words[6], words[7], words[8], words[9], words[10], words[11], words[12]};
   const bool run = words[2] == static_cast<int32_t>(StepPlan::Kind::kRun);
   const int64_t first = run ? 1 : 0;
   const int64_t last = run ? INT32_MAX : 0;  // plans of other kinds are empty
@@ -71,6 +70,12 @@ absl::Status check_header(const int32_t* words, size_t num_words, const StepPlan
   if (absl::Status s = check("num_table_blocks", counts.table_blocks, first, most_blocks); !s.ok()) return s;
   if (absl::Status s = check("num_tokens", counts.tokens, first, limits.max_num_tokens); !s.ok()) return s;
   if (absl::Status s = check("num_sampled", counts.sampled, 0, counts.seqs); !s.ok()) return s;
+  const int64_t sampled = counts.sampled, most_history = sampled * limits.max_context_len;
+  if (absl::Status s = check("num_biases", counts.biases, 0, sampled * kMaxBiases); !s.ok()) return s;
+  if (absl::Status s = check("num_banned", counts.banned, 0, sampled * kMaxBanned); !s.ok()) return s;
+  if (absl::Status s = check("num_history", counts.history, 0, most_history); !s.ok()) return s;
+  absl::Status s = check("num_prompt_logprobs", counts.prompt_logprobs, 0, counts.tokens);
+  if (!s.ok()) return s;
   if (counts.num_words() != num_words)
     return refuse("words", static_cast<int64_t>(num_words), absl::StrCat(counts.num_words()));
   return absl::OkStatus();
@@ -100,7 +105,7 @@ absl::Status check_sequence(const StepPlan& plan, size_t i, const StepPlanLimits
 }
 
 absl::Status check_sums(const StepPlan& plan) {
-  int64_t blocks = 0, tokens = 0, sampled = 0;
+  int64_t blocks = 0, tokens = 0, sampled = 0, biases = 0, banned = 0, history = 0;
   for (size_t i = 0; i < plan.slots.size(); ++i) {
     blocks += plan.num_blocks[i];
     tokens += plan.query_lens[i];
@@ -112,7 +117,59 @@ absl::Status check_sums(const StepPlan& plan) {
     return refuse("sum of query_lens", tokens, absl::StrCat(plan.num_tokens()));
   if (sampled != plan.num_sampled())
     return refuse("sum of sample", sampled, absl::StrCat(plan.num_sampled()));
+  for (const SamplingRow& row : plan.sampling) {
+    biases += row.num_biases;
+    banned += row.num_banned;
+    history += int64_t{row.num_history_prompt} + row.num_history_output;
+  }
+  if (biases != static_cast<int64_t>(plan.bias_ids.size()))
+    return refuse("sum of num_biases", biases, absl::StrCat(plan.bias_ids.size()));
+  if (banned != static_cast<int64_t>(plan.banned_ids.size()))
+    return refuse("sum of num_banned", banned, absl::StrCat(plan.banned_ids.size()));
+  if (history != static_cast<int64_t>(plan.history_ids.size()))
+    return refuse("sum of num_history", history, absl::StrCat(plan.history_ids.size()));
   return absl::OkStatus();
+}
+
+absl::Status check_rows(const StepPlan& plan, const StepPlanLimits& limits) {
+  for (size_t i = 0; i < plan.sampling.size(); ++i) {
+    const SamplingRow& row = plan.sampling[i];
+    if (absl::Status s = check_sampling_row(row); !s.ok())
+      return absl::InvalidArgumentError(absl::StrCat("step plan: sampling[", i, "]: ", s.message()));
+    const int64_t history = int64_t{row.num_history_prompt} + row.num_history_output;
+    if (!in_range(history, 0, limits.max_context_len))
+      return refuse_at("history of sampling", i, history, range(0, limits.max_context_len));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status check_all_ids(const char* field, const std::vector<int32_t>& ids, int32_t limit) {
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (!in_range(ids[i], 0, limit - 1)) return refuse_at(field, i, ids[i], range(0, limit - 1));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status check_lists(const StepPlan& plan, const StepPlanLimits& limits) {
+  const int32_t vocab = limits.vocab_size;
+  absl::Status status = check_all_ids("bias_ids", plan.bias_ids, vocab);
+  status.Update(check_all_ids("banned_ids", plan.banned_ids, vocab));
+  status.Update(check_all_ids("history_ids", plan.history_ids, vocab));
+  status.Update(check_all_ids("logprob_targets", plan.logprob_targets, vocab));
+  status.Update(check_all_ids("logprob_tops", plan.logprob_tops, kMaxTopLogprobs + 1));
+  status.Update(check_all_ids("logprob_tokens", plan.logprob_tokens, plan.num_tokens()));
+  for (size_t i = 0; i < plan.biases.size(); ++i) {
+    if (!std::isfinite(plan.biases[i]))
+      status.Update(absl::InvalidArgumentError(
+          absl::StrCat("step plan: biases[", i, "]: got ", plan.biases[i], ", wanted a finite number")));
+  }
+  for (size_t i = 1; i < plan.logprob_tokens.size(); ++i) {
+    const int32_t before = plan.logprob_tokens[i - 1];
+    if (plan.logprob_tokens[i] <= before)
+      status.Update(
+          refuse_at("logprob_tokens", i, plan.logprob_tokens[i], absl::StrCat("more than ", before)));
+  }
+  return status;
 }
 
 absl::Status check_ids(const StepPlan& plan, const StepPlanLimits& limits) {
@@ -145,26 +202,67 @@ absl::Status check_sampling_row(const SamplingRow& row) {
   status.Update(check("top_k", row.top_k, row.top_k >= 0, "at least 0"));
   status.Update(check("top_p", row.top_p, row.top_p > 0 && row.top_p <= 1, "in (0, 1]"));
   status.Update(check("min_p", row.min_p, row.min_p >= 0 && row.min_p <= 1, "in [0, 1]"));
+  status.Update(check("repetition_penalty", row.repetition_penalty,
+                      row.repetition_penalty > 0 && std::isfinite(row.repetition_penalty),
+                      "a finite number above 0"));
+  status.Update(check("presence_penalty", row.presence_penalty, std::isfinite(row.presence_penalty),
+                      "a finite number"));
+  status.Update(check("frequency_penalty", row.frequency_penalty, std::isfinite(row.frequency_penalty),
+                      "a finite number"));
+  const auto check_count = [&](const char* field, int32_t count, int32_t most) {
+    status.Update(check(field, count, in_range(count, 0, most), range(0, most).c_str()));
+  };
+  check_count("num_biases", row.num_biases, kMaxBiases);
+  check_count("num_banned", row.num_banned, kMaxBanned);
+  check_count("num_history_prompt", row.num_history_prompt, INT32_MAX);
+  check_count("num_history_output", row.num_history_output, INT32_MAX);
+  check_count("num_top_logprobs", row.num_top_logprobs, kMaxTopLogprobs);
   return status;
 }
+
+namespace {
+
+/// The words of an array of 4-byte numbers or of plain structures of them.
+template <typename T>
+void append_words(const std::vector<T>& array, std::vector<int32_t>& out) {
+  const size_t end = out.size();
+  out.resize(end + array.size() * sizeof(T) / sizeof(int32_t));
+  if (!array.empty()) std::memcpy(out.data() + end, array.data(), array.size() * sizeof(T));
+}
+
+template <typename T>
+void take_words(const int32_t*& next, int64_t count, std::vector<T>& array) {
+  array.resize(count);
+  if (count > 0) std::memcpy(static_cast<void*>(array.data()), next, count * sizeof(T));
+  next += count * static_cast<int64_t>(sizeof(T) / sizeof(int32_t));
+}
+
+int32_t size_word(const std::vector<int32_t>& array) { return static_cast<int32_t>(array.size()); }
+
+}  // namespace
 
 void pack(const StepPlan& plan, std::vector<int32_t>& out) {
   out.clear();
   out.insert(out.end(),
              {kMagic, kVersion, static_cast<int32_t>(plan.kind), static_cast<int32_t>(plan.step),
-              static_cast<int32_t>(plan.step >> 32), plan.num_seqs(),
-              static_cast<int32_t>(plan.block_tables.size()), plan.num_tokens(), plan.num_sampled()});
-  append(plan.slots, out);
-  append(plan.query_lens, out);
-  append(plan.context_lens, out);
-  append(plan.num_blocks, out);
-  append(plan.sample, out);
-  append(plan.block_tables, out);
-  append(plan.token_ids, out);
-  const size_t end = out.size();
-  out.resize(end + plan.sampling.size() * kSamplingWords);
-  if (!plan.sampling.empty())
-    std::memcpy(out.data() + end, plan.sampling.data(), plan.sampling.size() * sizeof(SamplingRow));
+              static_cast<int32_t>(plan.step >> 32), plan.num_seqs(), size_word(plan.block_tables),
+              plan.num_tokens(), plan.num_sampled(), size_word(plan.bias_ids), size_word(plan.banned_ids),
+              size_word(plan.history_ids), plan.num_prompt_logprobs()});
+  append_words(plan.slots, out);
+  append_words(plan.query_lens, out);
+  append_words(plan.context_lens, out);
+  append_words(plan.num_blocks, out);
+  append_words(plan.sample, out);
+  append_words(plan.block_tables, out);
+  append_words(plan.token_ids, out);
+  append_words(plan.sampling, out);
+  append_words(plan.bias_ids, out);
+  append_words(plan.biases, out);
+  append_words(plan.banned_ids, out);
+  append_words(plan.history_ids, out);
+  append_words(plan.logprob_tokens, out);
+  append_words(plan.logprob_targets, out);
+  append_words(plan.logprob_tops, out);
 }
 
 absl::Status unpack(const int32_t* words, size_t num_words, const StepPlanLimits& limits, StepPlan& plan) {
@@ -173,31 +271,29 @@ absl::Status unpack(const int32_t* words, size_t num_words, const StepPlanLimits
   plan.kind = static_cast<StepPlan::Kind>(words[2]);
   plan.step = static_cast<uint32_t>(words[3]) | static_cast<uint64_t>(static_cast<uint32_t>(words[4])) << 32;
   const int32_t* next = words + kHeaderWords;
-  const auto take = [&next](std::vector<int32_t>& array, int64_t count) {
-    array.assign(next, next + count);
-    next += count;
-  };
-  take(plan.slots, counts.seqs);
-  take(plan.query_lens, counts.seqs);
-  take(plan.context_lens, counts.seqs);
-  take(plan.num_blocks, counts.seqs);
-  take(plan.sample, counts.seqs);
-  take(plan.block_tables, counts.table_blocks);
-  take(plan.token_ids, counts.tokens);
-  plan.sampling.resize(counts.sampled);
-  if (counts.sampled > 0)
-    std::memcpy(static_cast<void*>(plan.sampling.data()), next, counts.sampled * sizeof(SamplingRow));
+  take_words(next, counts.seqs, plan.slots);
+  take_words(next, counts.seqs, plan.query_lens);
+  take_words(next, counts.seqs, plan.context_lens);
+  take_words(next, counts.seqs, plan.num_blocks);
+  take_words(next, counts.seqs, plan.sample);
+  take_words(next, counts.table_blocks, plan.block_tables);
+  take_words(next, counts.tokens, plan.token_ids);
+  take_words(next, counts.sampled, plan.sampling);
+  take_words(next, counts.biases, plan.bias_ids);
+  take_words(next, counts.biases, plan.biases);
+  take_words(next, counts.banned, plan.banned_ids);
+  take_words(next, counts.history, plan.history_ids);
+  take_words(next, counts.prompt_logprobs, plan.logprob_tokens);
+  take_words(next, counts.prompt_logprobs, plan.logprob_targets);
+  take_words(next, counts.prompt_logprobs, plan.logprob_tops);
 
   for (size_t i = 0; i < plan.slots.size(); ++i) {
     if (absl::Status s = check_sequence(plan, i, limits); !s.ok()) return s;
   }
+  if (absl::Status s = check_rows(plan, limits); !s.ok()) return s;  // the sums need counts in range
   if (absl::Status s = check_sums(plan); !s.ok()) return s;
   if (absl::Status s = check_ids(plan, limits); !s.ok()) return s;
-  for (size_t i = 0; i < plan.sampling.size(); ++i) {
-    if (absl::Status s = check_sampling_row(plan.sampling[i]); !s.ok())
-      return absl::InvalidArgumentError(absl::StrCat("step plan: sampling[", i, "]: ", s.message()));
-  }
-  return absl::OkStatus();
+  return check_lists(plan, limits);
 }
 
 }  // namespace trireme

@@ -30,9 +30,33 @@ struct StepPlan {
       sample;  // 1: the last query token's logits are sampled; 0: chunk of an unfinished prompt
   std::vector<SamplingRow> sampling;  // one per sequence with sample == 1, in order
 
+  // What some rows of `sampling` refer to by count, those of one row after those of the rows before it.
+  std::vector<int32_t> bias_ids;    // sum of num_biases
+  std::vector<float> biases;        // as many
+  std::vector<int32_t> banned_ids;  // sum of num_banned
+  // Sum of num_history_prompt + num_history_output: what a row with penalties has seen. It comes with the
+  // first sampled row after a sequence has entered its slot; from then on rank 0 counts what it samples.
+  std::vector<int32_t> history_ids;
+
+  // Prompt log probabilities: query tokens whose logits are wanted, wherever they are in the prompt.
+  std::vector<int32_t> logprob_tokens;   // indices into token_ids, rising
+  std::vector<int32_t> logprob_targets;  // the token that follows each
+  std::vector<int32_t> logprob_tops;     // how many most likely ids each wants, [0, kMaxTopLogprobs]
+
   int32_t num_seqs() const { return static_cast<int32_t>(slots.size()); }
   int32_t num_tokens() const { return static_cast<int32_t>(token_ids.size()); }
   int32_t num_sampled() const { return static_cast<int32_t>(sampling.size()); }
+  int32_t num_prompt_logprobs() const { return static_cast<int32_t>(logprob_tokens.size()); }
+};
+
+/// Log probabilities beyond those of the sampled tokens: what finish_step() takes of a step that was asked
+/// for them. Row-major with kMaxTopLogprobs columns, of which a row fills as many as it asked for.
+struct StepLogprobs {
+  std::vector<int32_t> top_ids;        // [num_sampled]
+  std::vector<float> top_logprobs;     // [num_sampled]
+  std::vector<float> prompt_logprobs;  // one per StepPlan::logprob_tokens
+  std::vector<int32_t> prompt_top_ids;
+  std::vector<float> prompt_top_logprobs;
 };
 
 /// Limits a received plan is checked against before any number of it is used.
@@ -46,7 +70,7 @@ struct StepPlanLimits {
 };
 
 /// INVALID_ARGUMENT naming the field unless every number is finite and in its range: temperature >= 0,
-/// top_k >= 0, top_p in (0, 1], min_p in [0, 1].
+/// top_k >= 0, top_p in (0, 1], min_p in [0, 1], repetition_penalty > 0, counts in [0, kMax...].
 absl::Status check_sampling_row(const SamplingRow& row);
 
 /// Little-endian int32 words: magic, version, kind, step, counts, then the arrays. `out` is reused, not

@@ -36,6 +36,33 @@ void check_plan(const StepPlan& plan, const StepPlanLimits& limits) {
   CHECK_LE(plan.num_tokens(), limits.max_num_tokens);
 }
 
+void check_lists(const StepPlan& plan, const StepPlanLimits& limits) {
+  size_t bias = 0, banned = 0, history = 0;
+  for (const SamplingRow& row : plan.sampling) {
+    bias += row.num_biases;
+    banned += row.num_banned;
+    history += row.num_history_prompt;
+    history += row.num_history_output;
+    CHECK_LE(row.num_top_logprobs, kMaxTopLogprobs);
+  }
+  CHECK_EQ(bias, plan.bias_ids.size());
+  CHECK_EQ(bias, plan.biases.size());
+  CHECK_EQ(banned, plan.banned_ids.size());
+  CHECK_EQ(history, plan.history_ids.size());
+  CHECK_EQ(plan.logprob_tokens.size(), plan.logprob_targets.size());
+  CHECK_EQ(plan.logprob_tokens.size(), plan.logprob_tops.size());
+  for (const auto* ids : {&plan.bias_ids, &plan.banned_ids, &plan.history_ids, &plan.logprob_targets}) {
+    for (int32_t id : *ids) {
+      CHECK_GE(id, 0);
+      CHECK_LT(id, limits.vocab_size);
+    }
+  }
+  for (int32_t token : plan.logprob_tokens) {
+    CHECK_GE(token, 0);
+    CHECK_LT(token, plan.num_tokens());
+  }
+}
+
 }  // namespace
 
 // The first six bytes choose the limits, so that small inputs reach their borders.
@@ -48,6 +75,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   StepPlan plan;
   if (!unpack(words.data(), words.size(), limits, plan).ok()) return 0;
   check_plan(plan, limits);
+  check_lists(plan, limits);
   std::vector<int32_t> again;
   pack(plan, again);
   TRIREME_CHECK(again == words);

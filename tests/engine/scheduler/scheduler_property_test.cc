@@ -47,7 +47,7 @@ SchedulerConfig any_config() {
   config.max_context_len = any_of(4, 48);
   config.block_size = any_of(1, 5);
   config.num_blocks = any_of(1, 30);
-  config.vocab_size = any_of(2, 30);
+  config.vocab_size = any_of(3, 30);  // two ids may be stops, and min_tokens needs another
   config.enable_prefix_cache = any_of(0, 3) != 0;
   config.ageing_steps = any_of(1, 20);
   return config;

@@ -32,6 +32,23 @@ StepPlan example() {
   plan.token_ids = {kLastToken, 1, 2, 3, 99, 0, 5, 6, 0};
   plan.sample = {1, 0, 1, 0};
   plan.sampling = {{0.5f, 40, 0.9f, 0.05f, 0xfedcba9876543210, 1, 16}, {0, 0, 1, 0, 3, 0, 0}};
+  // The decode has biases and top logprobs, the last chunk penalties and bans; the first chunk is of a
+  // request that wants prompt logprobs.
+  plan.sampling[0].num_biases = 2;
+  plan.sampling[0].num_top_logprobs = 20;
+  plan.bias_ids = {0, 99};
+  plan.biases = {1.5f, -100};
+  plan.sampling[1].repetition_penalty = 1.25f;
+  plan.sampling[1].presence_penalty = -2;
+  plan.sampling[1].frequency_penalty = 0.5f;
+  plan.sampling[1].num_banned = 1;
+  plan.sampling[1].num_history_prompt = 2;
+  plan.sampling[1].num_history_output = 1;
+  plan.banned_ids = {7};
+  plan.history_ids = {0, 5, 6};
+  plan.logprob_tokens = {1, 2, 4};
+  plan.logprob_targets = {2, 3, 98};
+  plan.logprob_tops = {0, 0, 20};
   return plan;
 }
 
@@ -70,6 +87,20 @@ TEST(StepPlanTest, ArrivesAsItWasSent) {
   EXPECT_EQ(received.sampling[0].sample_index, 1u);
   EXPECT_EQ(received.sampling[0].output_index, 16u);
   EXPECT_EQ(received.sampling[1].seed, 3u);
+  EXPECT_EQ(received.sampling[0].num_biases, 2);
+  EXPECT_EQ(received.sampling[0].num_top_logprobs, 20);
+  EXPECT_EQ(received.sampling[1].repetition_penalty, 1.25f);
+  EXPECT_EQ(received.sampling[1].presence_penalty, -2);
+  EXPECT_EQ(received.sampling[1].frequency_penalty, 0.5f);
+  EXPECT_EQ(received.sampling[1].num_history_prompt, 2);
+  EXPECT_EQ(received.sampling[1].num_history_output, 1);
+  EXPECT_EQ(received.bias_ids, plan.bias_ids);
+  EXPECT_EQ(received.biases, plan.biases);
+  EXPECT_EQ(received.banned_ids, plan.banned_ids);
+  EXPECT_EQ(received.history_ids, plan.history_ids);
+  EXPECT_EQ(received.logprob_tokens, plan.logprob_tokens);
+  EXPECT_EQ(received.logprob_targets, plan.logprob_targets);
+  EXPECT_EQ(received.logprob_tops, plan.logprob_tops);
 }
 
 TEST(StepPlanTest, IdleAndStopPlansAreEmpty) {
@@ -131,6 +162,39 @@ TEST(StepPlanTest, EveryNumberIsCheckedAndNamed) {
       {"sampling[0]: top_p: got 0", [](StepPlan& p) { p.sampling[0].top_p = 0; }},
       {"sampling[0]: top_p: got 1.5", [](StepPlan& p) { p.sampling[0].top_p = 1.5f; }},
       {"sampling[1]: min_p: got nan", [](StepPlan& p) { p.sampling[1].min_p = std::nanf(""); }},
+      {"repetition_penalty: got 0", [](StepPlan& p) { p.sampling[1].repetition_penalty = 0; }},
+      {"repetition_penalty: got nan", [](StepPlan& p) { p.sampling[1].repetition_penalty = std::nanf(""); }},
+      {"repetition_penalty: got inf", [](StepPlan& p) { p.sampling[1].repetition_penalty = HUGE_VALF; }},
+      {"presence_penalty: got nan", [](StepPlan& p) { p.sampling[0].presence_penalty = std::nanf(""); }},
+      {"frequency_penalty: got -inf", [](StepPlan& p) { p.sampling[0].frequency_penalty = -HUGE_VALF; }},
+      {"sampling[0]: num_biases: got 65, wanted in [0, 64]",
+       [](StepPlan& p) { p.sampling[0].num_biases = 65; }},
+      {"sampling[0]: num_biases: got -1", [](StepPlan& p) { p.sampling[0].num_biases = -1; }},
+      {"sampling[0]: num_banned: got 257, wanted in [0, 256]",
+       [](StepPlan& p) { p.sampling[0].num_banned = 257; }},
+      {"num_history_prompt: got -1", [](StepPlan& p) { p.sampling[1].num_history_prompt = -1; }},
+      {"history of sampling[1]: got 2147483648, wanted in [0, 40]",
+       [](StepPlan& p) { p.sampling[1].num_history_prompt = INT32_MAX; }},
+      {"num_top_logprobs: got 21, wanted in [0, 20]",
+       [](StepPlan& p) { p.sampling[0].num_top_logprobs = 21; }},
+      {"sum of num_biases: got 1, wanted 2", [](StepPlan& p) { p.sampling[0].num_biases = 1; }},
+      {"sum of num_banned: got 0, wanted 1", [](StepPlan& p) { p.sampling[1].num_banned = 0; }},
+      {"sum of num_history: got 4, wanted 3", [](StepPlan& p) { p.sampling[1].num_history_output = 2; }},
+      {"num_biases: got 129, wanted in [0, 128]",
+       [](StepPlan& p) {
+         p.bias_ids.resize(129);
+         p.biases.resize(129);
+       }},
+      {"num_banned: got 513, wanted in [0, 512]", [](StepPlan& p) { p.banned_ids.resize(513); }},
+      {"num_history: got 81, wanted in [0, 80]", [](StepPlan& p) { p.history_ids.resize(81); }},
+      {"bias_ids[1]: got 100, wanted in [0, 99]", [](StepPlan& p) { p.bias_ids[1] = 100; }},
+      {"biases[0]: got inf", [](StepPlan& p) { p.biases[0] = HUGE_VALF; }},
+      {"banned_ids[0]: got -1", [](StepPlan& p) { p.banned_ids[0] = -1; }},
+      {"history_ids[2]: got 100", [](StepPlan& p) { p.history_ids[2] = 100; }},
+      {"logprob_targets[0]: got -1", [](StepPlan& p) { p.logprob_targets[0] = -1; }},
+      {"logprob_tops[1]: got 21, wanted in [0, 20]", [](StepPlan& p) { p.logprob_tops[1] = 21; }},
+      {"logprob_tokens[2]: got 9, wanted in [0, 8]", [](StepPlan& p) { p.logprob_tokens[2] = 9; }},
+      {"logprob_tokens[1]: got 1, wanted more than 1", [](StepPlan& p) { p.logprob_tokens[1] = 1; }},
   };
   for (const Spoiled& c : cases) {
     StepPlan plan = example(), received;
@@ -150,7 +214,7 @@ TEST(StepPlanTest, HeaderIsChecked) {
     ++other[word];
     EXPECT_FALSE(unpack(other.data(), other.size(), kLimits, received).ok());
   }
-  EXPECT_THAT(unpack(nullptr, 0, kLimits, received).message(), HasSubstr("words: got 0, wanted at least 9"));
+  EXPECT_THAT(unpack(nullptr, 0, kLimits, received).message(), HasSubstr("words: got 0, wanted at least 13"));
 }
 
 TEST(StepPlanTest, EveryOtherLengthIsRefused) {
