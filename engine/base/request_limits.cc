@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 
@@ -113,7 +114,14 @@ Violation check_lengths(const RequestFields& request, const RequestLimits& limit
                                   " tokens leaves at most ", room, " beside the prompt"));
   if (auto bad = check_int("stopping.max_tokens", request.max_tokens, 1, room)) return bad;
   const int64_t most = request.max_tokens ? int64_t{*request.max_tokens} : room;
-  return check_int("stopping.min_tokens", request.min_tokens, 0, most);
+  if (auto bad = check_int("stopping.min_tokens", request.min_tokens, 0, most)) return bad;
+  const std::set<int32_t> stops(request.stop_token_ids.begin(), request.stop_token_ids.end());
+  if (request.min_tokens.value_or(0) > 0 && limits.vocab_size > 0 &&
+      stops.size() >= static_cast<size_t>(limits.vocab_size))
+    return violation("stopping.min_tokens",
+                     absl::StrCat("is ", *request.min_tokens, ", but stop_token_ids has all ",
+                                  limits.vocab_size, " tokens of the vocabulary"));
+  return std::nullopt;
 }
 
 Violation check_stops(const RequestFields& request, const RequestLimits& limits) {
@@ -136,12 +144,23 @@ Violation check_stops(const RequestFields& request, const RequestLimits& limits)
   return std::nullopt;
 }
 
+/// All of a prompt's come in one message. Each number is in its range by now, so no product overflows.
+Violation check_prompt_entries(const RequestFields& request, const RequestLimits& limits) {
+  if (!request.prompt_logprobs) return std::nullopt;
+  const int64_t tokens = known_prompt_tokens(request);
+  const int64_t entries = tokens * (int64_t{*request.prompt_logprobs} + 1);
+  if (entries <= limits.max_prompt_logprob_entries) return std::nullopt;
+  return violation("output.prompt_logprobs",
+                   absl::StrCat("is ", *request.prompt_logprobs, " for ", tokens, " tokens, which gives ",
+                                entries, " entries; at most ", limits.max_prompt_logprob_entries));
+}
+
 Violation check_output(const RequestFields& request, const RequestLimits& limits) {
   if (auto bad = check_int("output.n", request.n, 1, limits.max_n)) return bad;
   if (auto bad = check_int("output.logprobs", request.logprobs, 0, limits.max_logprobs)) return bad;
   if (auto bad = check_int("output.prompt_logprobs", request.prompt_logprobs, 0, limits.max_logprobs))
     return bad;
-  return std::nullopt;
+  return check_prompt_entries(request, limits);
 }
 
 Violation check_resumed_tokens(const RequestFields& request, const RequestLimits& limits, size_t i) {

@@ -40,6 +40,8 @@ struct RequestLimits {
   int32_t vocab_size = 0;
   int32_t max_n = 8;
   int32_t max_logprobs = 20;
+  // prompt_logprobs + 1 for each token: what fits into one message of 4 MiB beside the ids.
+  int64_t max_prompt_logprob_entries = 200'000;
   int32_t max_stop_strings = 4;
   int32_t max_stop_bytes = 64;
   int32_t max_stop_token_ids = 64;

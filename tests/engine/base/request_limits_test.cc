@@ -305,6 +305,49 @@ TEST(RequestLimitsTest, LogitBiasIsFiniteAndOfTheVocabulary) {
   EXPECT_EQ(outcome(1, std::numeric_limits<float>::quiet_NaN()), "sampling.logit_bias[1]");
 }
 
+TEST(RequestLimitsTest, PromptLogprobsFitIntoOneMessage) {
+  RequestLimits small = limits();
+  small.max_prompt_logprob_entries = 84;
+  RequestFields request = good();  // four tokens
+  request.prompt_logprobs = 20;
+  EXPECT_EQ(violated(request, small), "");
+  small.max_prompt_logprob_entries = 83;
+  EXPECT_EQ(violated(request, small), "output.prompt_logprobs");
+  EXPECT_THAT(validate(request, small)->description,
+              HasSubstr("20 for 4 tokens, which gives 84 entries; at most 83"));
+  request.prompt_logprobs.reset();
+  EXPECT_EQ(violated(request, small), "");
+  // A text is one token until it is tokenized.
+  request = RequestFields();
+  request.has_text = true;
+  request.text = "abcd";
+  request.prompt_logprobs = 20;
+  EXPECT_EQ(violated(request, small), "");
+  request.token_ids = {1, 2, 3, 4};
+  EXPECT_EQ(violated(request, small), "output.prompt_logprobs");
+}
+
+TEST(RequestLimitsTest, TheLargestPromptDoesNotOverflow) {
+  RequestFields request;
+  request.token_ids.assign(1 << 20, 0);
+  request.prompt_logprobs = 20;
+  EXPECT_EQ(violated(request, RequestLimits{}), "output.prompt_logprobs");
+}
+
+TEST(RequestLimitsTest, MinTokensNeedsATokenThatDoesNotStop) {
+  RequestLimits small = limits();
+  small.vocab_size = 8;
+  RequestFields request = good();
+  for (int32_t id = 0; id < 7; ++id) request.stop_token_ids.push_back(id);
+  request.stop_token_ids.push_back(3);
+  request.min_tokens = 1;
+  EXPECT_EQ(violated(request, small), "");
+  request.stop_token_ids.push_back(7);
+  EXPECT_EQ(violated(request, small), "stopping.min_tokens");
+  request.min_tokens = 0;
+  EXPECT_EQ(violated(request, small), "");
+}
+
 TEST(RequestLimitsTest, DescriptionSaysGotAndWantedButNoText) {
   RequestFields request = good();
   request.n = 9;
