@@ -22,6 +22,7 @@ ResponseOptions response_options(const AdmittedRequest& admitted) {
   ResponseOptions options;
   options.include_special_tokens = admitted.include_special_tokens;
   options.logprobs = admitted.fields.logprobs.has_value();
+  options.prompt_logprobs = admitted.fields.prompt_logprobs.has_value();
   options.min_tokens = admitted.fields.min_tokens.value_or(0);
   options.stop = admitted.fields.stop;
   return options;

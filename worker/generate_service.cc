@@ -49,6 +49,9 @@ void fill_sampling(const SamplingParams& sampling, v1::SamplingParams& message) 
   message.set_top_k(sampling.top_k);
   message.set_top_p(sampling.top_p);
   message.set_min_p(sampling.min_p);
+  message.set_repetition_penalty(sampling.repetition_penalty);
+  message.set_presence_penalty(sampling.presence_penalty);
+  message.set_frequency_penalty(sampling.frequency_penalty);
 }
 
 }  // namespace

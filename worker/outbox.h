@@ -41,11 +41,13 @@ class Outbox {
 
  private:
   Push wake();
+  static size_t bytes_of(const TokenOutput& output);
 
   const size_t limit_bytes_;
   mutable std::mutex mutex_;
   std::vector<TokenOutput> outputs_;
   absl::Status error_;
+  size_t output_bytes_ = 0;  // of outputs_
   size_t held_bytes_ = 0;
   bool told_ = false;
   bool closed_ = false;

@@ -15,28 +15,6 @@ namespace {
 
 constexpr int32_t kDefaultMaxTokens = 16;
 
-grpc::Status unsupported(const std::string& field, const std::string& wanted) {
-  return rpc::with_info(grpc::StatusCode::UNIMPLEMENTED,
-                        absl::StrCat(field, ": not supported by this server; ", wanted), "UNSUPPORTED_FIELD",
-                        {{"field", field}});
-}
-
-grpc::Status check_supported(const RequestFields& fields) {
-  if (fields.logprobs.value_or(0) != 0) return unsupported("output.logprobs", "only 0 (the chosen token) is");
-  if (fields.prompt_logprobs) return unsupported("output.prompt_logprobs", "leave it unset");
-  if (fields.repetition_penalty.value_or(1) != 1) {
-    return unsupported("sampling.repetition_penalty", "only 1 (off) is");
-  }
-  if (fields.presence_penalty.value_or(0) != 0) {
-    return unsupported("sampling.presence_penalty", "only 0 (off) is");
-  }
-  if (fields.frequency_penalty.value_or(0) != 0) {
-    return unsupported("sampling.frequency_penalty", "only 0 (off) is");
-  }
-  if (!fields.logit_bias.empty()) return unsupported("sampling.logit_bias", "leave it empty");
-  return grpc::Status::OK;
-}
-
 grpc::Status check_fields(const RequestFields& fields, const ServedModel& model) {
   const auto violation = validate(fields, model.limits());
   return violation ? rpc::invalid_field(violation->field, violation->description) : grpc::Status::OK;
@@ -64,6 +42,10 @@ SamplingParams resolve_sampling(const AdmittedRequest& admitted, const Generatio
   sampling.top_k = fields.top_k.value_or(sampling.top_k);
   sampling.top_p = fields.top_p.value_or(sampling.top_p);
   sampling.min_p = fields.min_p.value_or(sampling.min_p);
+  sampling.repetition_penalty = fields.repetition_penalty.value_or(sampling.repetition_penalty);
+  sampling.presence_penalty = fields.presence_penalty.value_or(0);
+  sampling.frequency_penalty = fields.frequency_penalty.value_or(0);
+  sampling.logit_bias = fields.logit_bias;
   sampling.seed = admitted.seed ? *admitted.seed : draw_seed();
   return sampling;
 }
@@ -93,6 +75,7 @@ SamplingParams default_sampling(const GenerationDefaults& defaults) {
   sampling.top_k = defaults.top_k.value_or(sampling.top_k);
   sampling.top_p = defaults.top_p.value_or(sampling.top_p);
   sampling.min_p = defaults.min_p.value_or(sampling.min_p);
+  sampling.repetition_penalty = defaults.repetition_penalty.value_or(sampling.repetition_penalty);
   return sampling;
 }
 
@@ -106,7 +89,6 @@ grpc::Status admit(const v1::GenerateRequest& message, const ServedModel& model,
   if (auto status = check_model(message.model(), model); !status.ok()) return status;
   admitted.fields = rpc::request_fields(message);
   if (auto status = check_fields(admitted.fields, model); !status.ok()) return status;
-  if (auto status = check_supported(admitted.fields); !status.ok()) return status;
   if (admitted.fields.has_text && model.tokenizer == nullptr) {
     return grpc::Status(grpc::StatusCode::FAILED_PRECONDITION,
                         "text: this server has no tokenizer (dummy weights); send token_ids");
@@ -126,6 +108,8 @@ grpc::Status build_request(AdmittedRequest& admitted, const ServedModel& model, 
   }
   request.sampling = resolve_sampling(admitted, model.defaults);
   request.stopping = resolve_stopping(admitted, model);
+  request.output.num_top_logprobs = fields.logprobs.value_or(0);
+  request.output.num_prompt_logprobs = fields.prompt_logprobs.value_or(-1);
   request.priority = admitted.priority;
   request.prompt = fields.token_ids;
   return grpc::Status::OK;
@@ -136,8 +120,10 @@ std::vector<Request> split_samples(const Request& request, const std::vector<Res
   std::vector<Request> samples;
   for (size_t i = 0; i < finished.size(); ++i) {
     if (finished[i]) continue;
+    const bool first = samples.empty();
     samples.push_back(request);
     samples.back().sampling.sample_index = static_cast<uint32_t>(i);
+    if (!first) samples.back().output.num_prompt_logprobs = -1;  // one tells them for all
     for (const ResumeFields& state : states) {
       if (state.index == static_cast<int32_t>(i)) samples.back().resumed_outputs = state.token_ids;
     }

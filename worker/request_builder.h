@@ -27,8 +27,8 @@ struct AdmittedRequest {
 /// NOT_FOUND for a model that is not the served one, empty standing for it.
 grpc::Status check_model(const std::string& asked, const ServedModel& model);
 
-/// Quick: copies the prompt and checks what can be checked without tokens. INVALID_ARGUMENT and UNIMPLEMENTED
-/// name the field; FAILED_PRECONDITION when text comes without a tokenizer; NOT_FOUND for another model.
+/// Quick: copies the prompt and checks what can be checked without tokens. INVALID_ARGUMENT names the field;
+/// FAILED_PRECONDITION when text comes without a tokenizer; NOT_FOUND for another model.
 grpc::Status admit(const v1::GenerateRequest& message, const ServedModel& model, AdmittedRequest& admitted);
 
 /// Slow: tokenizes, checks lengths exactly and resolves defaults. The handle is left to the leader.

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/check.h"
+#include "worker/logprobs_message.h"
 
 namespace trireme::worker {
 
@@ -11,7 +12,8 @@ ResponseBuilder::ResponseBuilder(const Tokenizer* tokenizer, const ResponseOptio
                                  v1::PromptInfo prompt, int32_t num_samples)
     : prompt_(std::move(prompt)),
       num_prompt_tokens_(prompt_.token_ids_size()),
-      num_unfinished_(static_cast<size_t>(num_samples)) {
+      num_unfinished_(static_cast<size_t>(num_samples)),
+      awaits_logprobs_(options.prompt_logprobs) {
   samples_.reserve(num_unfinished_);
   for (int32_t i = 0; i < num_samples; ++i) samples_.emplace_back(tokenizer, options, i);
 }
@@ -42,6 +44,10 @@ void ResponseBuilder::append(const TokenOutput& output) {
     return;
   }
   if (!std::exchange(started_, true)) num_cached_tokens_ = output.num_cached_tokens;
+  if (output.prompt_logprobs != nullptr && !prompt_taken_) {
+    fill_prompt_logprobs(*output.prompt_logprobs, prompt_);
+    awaits_logprobs_ = false;
+  }
   sample.append(output);
   if (sample.finished()) --num_unfinished_;
 }
@@ -49,6 +55,7 @@ void ResponseBuilder::append(const TokenOutput& output) {
 bool ResponseBuilder::next(v1::GenerateResponse& message) {
   if (!started_ || complete_) return false;
   if (!prompt_taken_) {
+    if (awaits_logprobs_ && !finished()) return false;
     prompt_taken_ = true;
     *message.mutable_prompt() = std::move(prompt_);
     message.mutable_prompt()->set_num_cached_tokens(num_cached_tokens_);

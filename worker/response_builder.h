@@ -19,7 +19,7 @@ namespace trireme::worker {
 class ResponseBuilder {
  public:
   /// `tokenizer` may be null: then there is no text. `prompt` is the first message, but for
-  /// num_cached_tokens.
+  /// num_cached_tokens and logprobs.
   ResponseBuilder(const Tokenizer* tokenizer, const ResponseOptions& options, v1::PromptInfo prompt,
                   int32_t num_samples = 1);
 
@@ -51,6 +51,7 @@ class ResponseBuilder {
   int32_t num_prompt_tokens_;
   std::vector<SampleStream> samples_;
   size_t num_unfinished_;
+  bool awaits_logprobs_;  // of the prompt
   absl::Status error_;
   int32_t num_cached_tokens_ = 0;
   bool started_ = false;

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "worker/logprobs_message.h"
+
 namespace trireme::worker {
 
 namespace {
@@ -48,9 +50,9 @@ void SampleStream::append(const TokenOutput& output) {
   if (output.has_token) {
     delta_.add_token_ids(output.token_id);
     if (options_.logprobs) {
-      v1::TokenLogprob* chosen = delta_.add_logprobs()->mutable_chosen();
-      chosen->set_token_id(output.token_id);
-      chosen->set_logprob(output.logprob);
+      fill_logprobs({output.token_id, output.logprob}, output.top_logprobs.data(), output.top_logprobs.size(),
+                    *delta_.add_logprobs());
+      num_pending_logprobs_ += 1 + output.top_logprobs.size();
     }
     append_token(output.token_id);
   }
@@ -84,6 +86,7 @@ void SampleStream::finish(FinishReason reason) {
 
 v1::Delta SampleStream::take_delta() {
   delta_.set_index(index_);
+  num_pending_logprobs_ = 0;
   return std::exchange(delta_, {});
 }
 
@@ -91,7 +94,7 @@ size_t SampleStream::pending_bytes() const {
   // An id and, where asked for, a logprob with its id take about this much on the wire.
   constexpr size_t kIdBytes = 4, kLogprobBytes = 16;
   return delta_.text().size() + static_cast<size_t>(delta_.token_ids_size()) * kIdBytes +
-         static_cast<size_t>(delta_.logprobs_size()) * kLogprobBytes;
+         num_pending_logprobs_ * kLogprobBytes;
 }
 
 }  // namespace trireme::worker

@@ -17,7 +17,8 @@ namespace trireme::worker {
 
 struct ResponseOptions {
   bool include_special_tokens = false;
-  bool logprobs = false;  // the chosen token's
+  bool logprobs = false;         // the chosen token's, and the top ones that come with it
+  bool prompt_logprobs = false;  // the prompt's come with some output: the first message waits for them
   int32_t min_tokens = 0;
   std::vector<std::string> stop;
 };
@@ -57,6 +58,7 @@ class SampleStream {
   std::optional<IncrementalDecoder> decoder_;
   StopMatcher stop_matcher_;
   v1::Delta delta_;
+  size_t num_pending_logprobs_ = 0;  // in delta_, top ones included
   int32_t num_tokens_ = 0;
   bool finished_ = false;
 };

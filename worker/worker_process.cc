@@ -177,10 +177,6 @@ class WorkerProcess {
       if (!defaults.ok()) return defaults.status();
       served.defaults = *std::move(defaults);
     }
-    if (served.defaults.repetition_penalty.value_or(1) != 1) {
-      spdlog::warn("generation_config.json: repetition_penalty {} is not applied: not supported",
-                   *served.defaults.repetition_penalty);
-    }
     std::set<int> eos(model_.config.eos_token_ids.begin(), model_.config.eos_token_ids.end());
     eos.insert(served.defaults.eos_token_ids.begin(), served.defaults.eos_token_ids.end());
     served.eos_token_ids.assign(eos.begin(), eos.end());

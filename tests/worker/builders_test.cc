@@ -33,13 +33,6 @@ class RequestBuilderTest : public testing::Test {
     return bad && bad->field_violations_size() == 1 ? bad->field_violations(0).field() : "none";
   }
 
-  std::string unsupported_field() {
-    const grpc::Status status = build();
-    const auto info = rpc::error_info(status);
-    if (status.error_code() != grpc::StatusCode::UNIMPLEMENTED || !info) return "none";
-    return info->metadata().at("field");
-  }
-
   std::unique_ptr<Tokenizer> tokenizer = byte_tokenizer();
   ServedModel model;
   v1::GenerateRequest message;
@@ -119,20 +112,54 @@ TEST_F(RequestBuilderTest, BadFieldsAreNamed) {
   EXPECT_EQ(violated_field(), "sampling.temperature");
 }
 
-TEST_F(RequestBuilderTest, UnsupportedFieldsAreNamedAndTheirOffValuesTaken) {
+TEST_F(RequestBuilderTest, PenaltiesBiasesAndLogprobsReachTheEngine) {
+  v1::SamplingParams& sampling = *message.mutable_sampling();
+  sampling.set_repetition_penalty(1.25f);
+  sampling.set_presence_penalty(0.5f);
+  sampling.set_frequency_penalty(-0.75f);
+  (*sampling.mutable_logit_bias())[3] = -2.5f;
+  message.mutable_stopping()->set_min_tokens(4);
   message.mutable_output()->set_logprobs(3);
-  EXPECT_EQ(unsupported_field(), "output.logprobs");
-  message.mutable_output()->set_logprobs(0);
-  message.mutable_sampling()->set_repetition_penalty(1.1f);
-  EXPECT_EQ(unsupported_field(), "sampling.repetition_penalty");
+  message.mutable_output()->set_prompt_logprobs(0);
+  ASSERT_TRUE(build().ok());
+  EXPECT_EQ(request.sampling.repetition_penalty, 1.25f);
+  EXPECT_EQ(request.sampling.presence_penalty, 0.5f);
+  EXPECT_EQ(request.sampling.frequency_penalty, -0.75f);
+  EXPECT_EQ(request.sampling.logit_bias, (std::vector<std::pair<int32_t, float>>{{3, -2.5f}}));
+  EXPECT_EQ(request.stopping.min_tokens, 4);
+  EXPECT_EQ(request.output.num_top_logprobs, 3);
+  EXPECT_EQ(request.output.num_prompt_logprobs, 0);
+}
+
+TEST_F(RequestBuilderTest, UnsetTheyAreOff) {
+  ASSERT_TRUE(build().ok());
+  EXPECT_EQ(request.sampling.repetition_penalty, 1);
+  EXPECT_EQ(request.sampling.presence_penalty, 0);
+  EXPECT_EQ(request.sampling.frequency_penalty, 0);
+  EXPECT_TRUE(request.sampling.logit_bias.empty());
+  EXPECT_EQ(request.output.num_top_logprobs, 0);
+  EXPECT_EQ(request.output.num_prompt_logprobs, -1);
+}
+
+TEST_F(RequestBuilderTest, TheModelsRepetitionPenaltyIsItsDefaultEvenWhenGreedy) {
+  model.defaults.repetition_penalty = 1.1f;
+  ASSERT_TRUE(build().ok());
+  EXPECT_EQ(request.sampling.temperature, 0);
+  EXPECT_EQ(request.sampling.repetition_penalty, 1.1f);
   message.mutable_sampling()->set_repetition_penalty(1);
-  message.mutable_sampling()->set_presence_penalty(0.5f);
-  EXPECT_EQ(unsupported_field(), "sampling.presence_penalty");
-  message.mutable_sampling()->set_presence_penalty(0);
-  (*message.mutable_sampling()->mutable_logit_bias())[3] = 1;
-  EXPECT_EQ(unsupported_field(), "sampling.logit_bias");
-  message.mutable_sampling()->clear_logit_bias();
-  EXPECT_TRUE(build().ok());
+  ASSERT_TRUE(build().ok());
+  EXPECT_EQ(request.sampling.repetition_penalty, 1);
+}
+
+TEST_F(RequestBuilderTest, OneSampleAsksForThePromptsLogprobs) {
+  message.mutable_output()->set_prompt_logprobs(2);
+  message.mutable_output()->set_logprobs(1);
+  ASSERT_TRUE(build().ok());
+  const auto samples = split_samples(request, {}, {true, false, false});  // the first ended elsewhere
+  ASSERT_EQ(samples.size(), 2u);
+  EXPECT_EQ(samples[0].output.num_prompt_logprobs, 2);
+  EXPECT_EQ(samples[1].output.num_prompt_logprobs, -1);
+  EXPECT_EQ(samples[1].output.num_top_logprobs, 1);
 }
 
 TEST_F(RequestBuilderTest, TextNeedsATokenizer) {
@@ -273,6 +300,69 @@ TEST_F(ResponseBuilderTest, LogprobsComeOnePerToken) {
   ASSERT_EQ(message.deltas(0).logprobs_size(), 2);
   EXPECT_EQ(message.deltas(0).logprobs(1).chosen().token_id(), 'b');
   EXPECT_FLOAT_EQ(message.deltas(0).logprobs(1).chosen().logprob(), -0.25f);
+}
+
+TokenOutput with_logprobs(int32_t id, int32_t num_top) {
+  TokenOutput output;
+  output.token_id = id;
+  output.logprob = -0.5f;
+  for (int32_t i = 0; i < num_top; ++i) output.top_logprobs.push_back({i, -static_cast<float>(i)});
+  return output;
+}
+
+TEST_F(ResponseBuilderTest, TopLogprobsComeWithTheirTokenAndCountAsPending) {
+  ResponseOptions options;
+  options.logprobs = true;
+  ResponseBuilder builder = make(options);
+  builder.append(with_logprobs('a', 0));
+  const size_t without = builder.pending_bytes();
+  builder.append(with_logprobs('b', 20));
+  EXPECT_GT(builder.pending_bytes(), without + 20 * 12);
+  v1::GenerateResponse message;
+  ASSERT_TRUE(builder.next(message));
+  message.Clear();
+  ASSERT_TRUE(builder.next(message));
+  EXPECT_EQ(builder.pending_bytes(), 0u);
+  EXPECT_EQ(message.deltas(0).logprobs(0).top_size(), 0);
+  ASSERT_EQ(message.deltas(0).logprobs(1).top_size(), 20);
+  EXPECT_EQ(message.deltas(0).logprobs(1).top(19).token_id(), 19);
+  EXPECT_EQ(message.deltas(0).logprobs(1).top(19).logprob(), -19);
+}
+
+TEST_F(ResponseBuilderTest, TheFirstMessageWaitsForThePromptsLogprobs) {
+  ResponseOptions options;
+  options.prompt_logprobs = true;
+  ResponseBuilder builder = make(options);
+  append(builder, "a");
+  v1::GenerateResponse message;
+  EXPECT_FALSE(builder.next(message));
+  TokenOutput output = with_logprobs('b', 0);
+  PromptLogprobs logprobs{2, {-0.75f}, {{7, -0.25f}, {2, -0.75f}}};
+  output.prompt_logprobs = std::make_shared<PromptLogprobs>(logprobs);
+  builder.append(output);
+  ASSERT_TRUE(builder.next(message));
+  ASSERT_EQ(message.prompt().logprobs_size(), 2);  // one per prompt token, which are 1 and 2
+  EXPECT_FALSE(message.prompt().logprobs(0).has_chosen());
+  EXPECT_EQ(message.prompt().logprobs(1).chosen().token_id(), 2);
+  EXPECT_EQ(message.prompt().logprobs(1).chosen().logprob(), -0.75f);
+  ASSERT_EQ(message.prompt().logprobs(1).top_size(), 2);
+  EXPECT_EQ(message.prompt().logprobs(1).top(0).token_id(), 7);
+  EXPECT_EQ(rest(builder).text(), "ab");
+}
+
+TEST_F(ResponseBuilderTest, CancelledBeforeThePromptsLogprobsTheAnswerIsCompleteWithoutThem) {
+  ResponseOptions options;
+  options.prompt_logprobs = true;
+  ResponseBuilder builder = make(options);
+  TokenOutput end;
+  end.has_token = false;
+  end.finish = FinishReason::cancelled;
+  builder.append(end);
+  v1::GenerateResponse message;
+  ASSERT_TRUE(builder.next(message));
+  EXPECT_EQ(message.prompt().logprobs_size(), 0);
+  EXPECT_EQ(rest(builder).finish_reason(), v1::FINISH_REASON_CANCELLED);
+  EXPECT_TRUE(builder.complete());
 }
 
 TEST_F(ResponseBuilderTest, CancelledBeforeAnyTokenIsACompleteAnswer) {

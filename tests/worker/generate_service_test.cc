@@ -406,7 +406,7 @@ TEST_F(GenerateServiceTest, FullQueueIsRefusedWithADelay) {
 
 TEST_F(GenerateServiceTest, ReaderThatNeverReadsLosesItsRequestAndNobodyElse) {
   GenerateServiceOptions options;
-  options.max_unread_bytes = 64 << 10;
+  options.max_unread_bytes = 128 << 10;  // enough for all that the neighbour gets
   FakeEngine::Script script = saying(std::string(1 << 22, 'x'));
   script.tokens_per_step = 64;
   start(script, options);
