@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <bit>
 
 #include "tests/engine/models/reference_model.h"
 #include "tests/testing/mpi_main.h"
@@ -11,15 +11,40 @@
 namespace trireme::testing {
 namespace {
 
-/// Ids and the bits of the logprobs: what must not change.
-std::vector<std::pair<int32_t, uint32_t>> bits(const std::vector<TokenOutput>& outputs) {
-  std::vector<std::pair<int32_t, uint32_t>> all;
+uint32_t bits_of(float value) { return std::bit_cast<uint32_t>(value); }
+
+/// Ids and the bits of the logprobs, the top ones' and the prompt's too: what must not change.
+std::vector<uint32_t> bits(const std::vector<TokenOutput>& outputs) {
+  std::vector<uint32_t> all;
+  const auto append = [&](const std::vector<TokenLogprob>& logprobs) {
+    all.push_back(static_cast<uint32_t>(logprobs.size()));
+    for (const TokenLogprob& entry : logprobs)
+      all.insert(all.end(), {static_cast<uint32_t>(entry.token_id), bits_of(entry.logprob)});
+  };
   for (const TokenOutput& output : outputs) {
-    uint32_t logprob = 0;
-    std::memcpy(&logprob, &output.logprob, sizeof(logprob));
-    all.push_back({output.token_id, logprob});
+    append({{output.token_id, output.logprob}});
+    append(output.top_logprobs);
+    if (output.prompt_logprobs == nullptr) continue;
+    for (const float logprob : output.prompt_logprobs->logprobs) all.push_back(bits_of(logprob));
+    append(output.prompt_logprobs->top);
   }
   return all;
+}
+
+/// Penalties, biases, bans and log probabilities, in several mixtures.
+void ask_for_more(int i, Request& request) {
+  SamplingParams& sampling = request.sampling;
+  if (i % 4 == 1 || i == 6) sampling.repetition_penalty = 1.3f;
+  if (i % 4 == 1) sampling.presence_penalty = 0.5f;
+  if (i % 4 == 3) sampling.frequency_penalty = 0.8f;
+  if (i % 3 == 2) sampling.logit_bias = {{3 + i, 2.5f}, {100 + i, -4.0f}};
+  if (i == 4 || i == 7) {
+    request.stopping.stop_token_ids = {11, 12, 13, 200 + i};
+    request.stopping.min_tokens = request.stopping.max_tokens;  // never drawn
+  }
+  if (i % 3 != 0) request.output.num_top_logprobs = 2 * i;
+  if (i == 2 || i == 5) request.output.num_prompt_logprobs = i;
+  if (i == 6) request.output.num_prompt_logprobs = 0;
 }
 
 /// Eight requests of different lengths, half of them sampled; some share a prefix.
@@ -29,6 +54,7 @@ std::vector<Request> mixed_requests(const Reference& reference) {
     const auto begin = reference.prompt_ids.begin() + (i % 2 == 0 ? 0 : i);
     Request request = greedy_request(i + 1, {begin, reference.prompt_ids.end() - i % 3}, 12 + 3 * i);
     if (i % 2 == 1) request.sampling = {0.9f, 40, 0.95f, 0.01f, 1000u + i};
+    ask_for_more(i, request);
     requests.push_back(request);
   }
   return requests;
@@ -125,7 +151,9 @@ TEST_P(InvarianceTest, ResumedAtEveryCutTheBitsAreTheSame) {
       if (world().rank() == 0) {
         const std::vector<TokenOutput>& whole = unbroken.at(request.handle);
         for (int32_t i = 0; i < cut; ++i) resumed.resumed_outputs.push_back(whole[i].token_id);
-        expected[resumed.handle].assign(whole.begin() + cut, whole.end());
+        std::vector<TokenOutput>& rest = expected[resumed.handle];
+        rest.assign(whole.begin() + cut, whole.end());
+        rest.front().prompt_logprobs = whole.front().prompt_logprobs;
       }
       requests.push_back(std::move(resumed));
     }
