@@ -12,6 +12,8 @@
 
 #include <unistd.h>
 
+#include "absl/strings/numbers.h"
+
 #include "launch/client/commands.h"
 #include "launch/client/connection.h"
 #include "launch/client/error_report.h"
@@ -28,8 +30,9 @@ struct GenerateOptions {
   std::vector<int32_t> prompt_ids;
   std::vector<std::string> stop;
   int32_t max_tokens = 128;
-  std::optional<int32_t> top_k, n;
-  std::optional<float> temperature, top_p, min_p;
+  std::vector<std::string> logit_bias;
+  std::optional<int32_t> top_k, n, min_tokens, logprobs, prompt_logprobs;
+  std::optional<float> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
   std::optional<uint64_t> seed;
   bool ignore_eos = false, json = false, echo = false;
 };
@@ -41,6 +44,36 @@ bool is_utf8(const std::string& text) {
   } catch (const nlohmann::json::type_error&) {
     return false;
   }
+}
+
+/// "ID=VALUE"; the same id twice is a mistake.
+grpc::Status add_logit_bias(const std::string& text, v1::SamplingParams& sampling) {
+  const size_t equals = text.find('=');
+  int32_t id = 0;
+  float bias = 0;
+  if (equals == std::string::npos || !absl::SimpleAtoi(text.substr(0, equals), &id) ||
+      !absl::SimpleAtof(text.substr(equals + 1), &bias)) {
+    return {grpc::StatusCode::INVALID_ARGUMENT, "--logit-bias " + text + ": wanted ID=VALUE, as in 42=-1.5"};
+  }
+  if (!sampling.mutable_logit_bias()->insert({id, bias}).second) {
+    return {grpc::StatusCode::INVALID_ARGUMENT, "--logit-bias " + text + ": the id was given before"};
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status fill_sampling(const GenerateOptions& options, v1::SamplingParams& sampling) {
+  if (options.temperature) sampling.set_temperature(*options.temperature);
+  if (options.top_k) sampling.set_top_k(*options.top_k);
+  if (options.top_p) sampling.set_top_p(*options.top_p);
+  if (options.min_p) sampling.set_min_p(*options.min_p);
+  if (options.seed) sampling.set_seed(*options.seed);
+  if (options.repetition_penalty) sampling.set_repetition_penalty(*options.repetition_penalty);
+  if (options.presence_penalty) sampling.set_presence_penalty(*options.presence_penalty);
+  if (options.frequency_penalty) sampling.set_frequency_penalty(*options.frequency_penalty);
+  for (const std::string& text : options.logit_bias) {
+    if (const grpc::Status status = add_logit_bias(text, sampling); !status.ok()) return status;
+  }
+  return grpc::Status::OK;
 }
 
 /// The message, or why there is none. What the user did not set stays unset: the model's defaults are the
@@ -62,17 +95,16 @@ grpc::Status build_request(const GenerateOptions& options, v1::GenerateRequest& 
   if (!is_utf8(request.text())) {
     return {grpc::StatusCode::INVALID_ARGUMENT, "the prompt is not UTF-8"};
   }
-  v1::SamplingParams& sampling = *request.mutable_sampling();
-  if (options.temperature) sampling.set_temperature(*options.temperature);
-  if (options.top_k) sampling.set_top_k(*options.top_k);
-  if (options.top_p) sampling.set_top_p(*options.top_p);
-  if (options.min_p) sampling.set_min_p(*options.min_p);
-  if (options.n) request.mutable_output()->set_n(*options.n);
-  if (options.seed) sampling.set_seed(*options.seed);
+  const grpc::Status sampling = fill_sampling(options, *request.mutable_sampling());
+  if (!sampling.ok()) return sampling;
   v1::StoppingParams& stopping = *request.mutable_stopping();
   stopping.set_max_tokens(options.max_tokens);
   if (options.ignore_eos) stopping.set_ignore_eos(true);
+  if (options.min_tokens) stopping.set_min_tokens(*options.min_tokens);
   for (const std::string& stop : options.stop) stopping.add_stop(stop);
+  if (options.n) request.mutable_output()->set_n(*options.n);
+  if (options.logprobs) request.mutable_output()->set_logprobs(*options.logprobs);
+  if (options.prompt_logprobs) request.mutable_output()->set_prompt_logprobs(*options.prompt_logprobs);
   return grpc::Status::OK;
 }
 
@@ -170,6 +202,23 @@ void add_sampling_options(CLI::App& command, GenerateOptions& options) {
       .add_option("--min-p", options.min_p,
                   "drop tokens less likely than P times the most likely one [the model's, else 0]")
       ->type_name("P");
+  command
+      .add_option("--repetition-penalty", options.repetition_penalty,
+                  "make tokens of prompt and output less likely: above 1, at most 10 [the model's, else 1]")
+      ->type_name("X");
+  command
+      .add_option("--presence-penalty", options.presence_penalty,
+                  "lower the logits of tokens in the output, -2 to 2 [0]")
+      ->type_name("X");
+  command
+      .add_option("--frequency-penalty", options.frequency_penalty,
+                  "the same once for each time, -2 to 2 [0]")
+      ->type_name("X");
+  command
+      .add_option("--logit-bias", options.logit_bias, "add to a token's logit; may be given up to 64 times")
+      ->type_name("ID=VALUE")
+      ->take_all()
+      ->expected(1);
   command.add_option("--seed", options.seed, "same seed, same tokens [random]")->type_name("S");
   command.add_option("--n", options.n, "so many samples of the prompt, printed one after the other [1]")
       ->type_name("N");
@@ -177,7 +226,17 @@ void add_sampling_options(CLI::App& command, GenerateOptions& options) {
       ->type_name("TEXT")
       ->take_all()
       ->expected(1);
+  command.add_option("--min-tokens", options.min_tokens, "no end before N new tokens [0]")->type_name("N");
   command.add_flag("--ignore-eos", options.ignore_eos, "go on past the model's end-of-text token");
+}
+
+void add_logprob_options(CLI::App& command, GenerateOptions& options) {
+  command
+      .add_option("--logprobs", options.logprobs,
+                  "with --json: log probabilities of each token and of the K most likely, 0 to 20")
+      ->type_name("K");
+  command.add_option("--prompt-logprobs", options.prompt_logprobs, "the same of the prompt's tokens")
+      ->type_name("K");
 }
 
 }  // namespace
@@ -186,11 +245,13 @@ void add_generate_command(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<GenerateOptions>();
   CLI::App* command = app.add_subcommand("generate", "Continue a prompt");
   command->footer(
-      std::string("Text goes to stdout as it comes; the last line, tokens/s and time to first token, to "
-                  "stderr.\nWith --json: one object with request_id, model, seed, prompt_token_ids, "
-                  "token_ids, text, finish_reason, usage{prompt_tokens, completion_tokens, cached_tokens}, "
-                  "timing{ttft_ms, total_ms, tokens_per_s, itl_ms[]}; after a failure also error{code, "
-                  "message, field, retry_delay_ms, reason, metadata}.\n") +
+      std::string(
+          "Text goes to stdout as it comes; the last line, tokens/s and time to first token, to "
+          "stderr.\nWith --json: one object with request_id, model, seed, prompt_token_ids, "
+          "token_ids, text, finish_reason, usage{prompt_tokens, completion_tokens, cached_tokens}, "
+          "timing{ttft_ms, total_ms, tokens_per_s, itl_ms[]}; where asked for, logprobs and "
+          "prompt_logprobs[{token_id, logprob, top[{token_id, logprob}]}]; after a failure also error{code, "
+          "message, field, retry_delay_ms, reason, metadata}.\n") +
       kExitCodeHelp);
   add_connection_options(*command, options->connection);
   add_prompt_options(*command, *options);
@@ -198,6 +259,7 @@ void add_generate_command(CLI::App& app, int& exit_code) {
       ->type_name("N")
       ->capture_default_str();
   add_sampling_options(*command, *options);
+  add_logprob_options(*command, *options);
   command->add_option("--model", options->model, "refuse to be served by another model");
   command->add_option("--request-id", options->request_id,
                       "a name for `trireme cancel` [chosen by the server]");

@@ -14,6 +14,24 @@ double milliseconds(Generation::Clock::duration duration) {
   return std::chrono::duration<double, std::milli>(duration).count();
 }
 
+nlohmann::json entry_json(const v1::TokenLogprob& entry) {
+  return {{"token_id", entry.token_id()}, {"logprob", entry.logprob()}};
+}
+
+/// One object per token; null for one that has no log probability.
+template <typename List>
+nlohmann::json logprobs_json(const List& list) {
+  nlohmann::json result = nlohmann::json::array();
+  for (const v1::Logprobs& logprobs : list) {
+    nlohmann::json& token = result.emplace_back();
+    if (!logprobs.has_chosen()) continue;
+    token = entry_json(logprobs.chosen());
+    token["top"] = nlohmann::json::array();
+    for (const v1::TokenLogprob& entry : logprobs.top()) token["top"].push_back(entry_json(entry));
+  }
+  return result;
+}
+
 }  // namespace
 
 std::string finish_reason_name(v1::FinishReason reason) {
@@ -44,6 +62,7 @@ std::string Generation::add(const v1::GenerateResponse& message, Clock::time_poi
     Sample& sample = samples_[static_cast<size_t>(delta.index())];
     sample.token_ids.insert(sample.token_ids.end(), delta.token_ids().begin(), delta.token_ids().end());
     sample.arrivals.resize(sample.token_ids.size(), now);
+    sample.logprobs.insert(sample.logprobs.end(), delta.logprobs().begin(), delta.logprobs().end());
     sample.text += delta.text();
     if (delta.index() == 0) added += delta.text();
     if (delta.has_finish_reason()) sample.finish_reason = delta.finish_reason();
@@ -117,6 +136,8 @@ nlohmann::json Generation::to_json() const {
         {"cached_tokens", usage_.cached_tokens()}}},
       {"timing", std::move(timing)},
       {"receipt", receipt_}};
+  if (!first.logprobs.empty()) json["logprobs"] = logprobs_json(first.logprobs);
+  if (prompt_.logprobs_size() > 0) json["prompt_logprobs"] = logprobs_json(prompt_.logprobs());
   for (size_t i = 0; i < samples_.size() && samples_.size() > 1; ++i) {
     const Sample& sample = samples_[i];
     json["samples"].push_back({{"index", i},
@@ -124,6 +145,7 @@ nlohmann::json Generation::to_json() const {
                                {"text", sample.text},
                                {"finish_reason", finish_reason_name(sample.finish_reason)},
                                {"itl_ms", sample.itl_ms()}});
+    if (!sample.logprobs.empty()) json["samples"].back()["logprobs"] = logprobs_json(sample.logprobs);
   }
   return json;
 }

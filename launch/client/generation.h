@@ -47,13 +47,16 @@ class Generation {
   /// total_ms, tokens_per_s, itl_ms[]}, receipt}. itl_ms has one gap per token after the first; tokens of one
   /// message follow each other at 0. Of several samples, these are the first one's, but for ttft_ms and
   /// tokens_per_s, which are those of all; `samples` [n] then has {index, token_ids, text, finish_reason,
-  /// itl_ms[]} of each.
+  /// itl_ms[]} of each. Where log probabilities came, there are also logprobs (in each sample too) and
+  /// prompt_logprobs, one {token_id, logprob, top[{token_id, logprob}]} per token; the prompt's first, which
+  /// nothing precedes, is null.
   nlohmann::json to_json() const;
 
  private:
   struct Sample {
     std::vector<int32_t> token_ids;
     std::vector<Clock::time_point> arrivals;  // one per token
+    std::vector<v1::Logprobs> logprobs;       // one per token, where asked for
     std::string text;
     v1::FinishReason finish_reason = v1::FINISH_REASON_UNSPECIFIED;
 

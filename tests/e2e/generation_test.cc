@@ -102,6 +102,51 @@ TEST_F(GenerationE2eTest, SeededSamplingRepeatsItselfAndSeedsDiffer) {
   EXPECT_NE(sample("8"), first);
 }
 
+TEST_F(GenerationE2eTest, PenaltiesBiasesAndLogprobsTravelFromTheCommandToTheModelAndBack) {
+  start_coordinator();
+  start_job(2);
+  wait_serving(2);
+  const std::vector<std::string> plain = {"--prompt", "In the beginning", "--max-tokens", "24"};
+  const auto run = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments = plain;
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const CommandResult result = generate(arguments);
+    EXPECT_EQ(result.exit_code, 0) << result.output;
+    return result.json;
+  };
+  const json greedy = run({"--ignore-eos", "--logprobs", "3", "--prompt-logprobs", "2"});
+  ASSERT_EQ(greedy["logprobs"].size(), 24u);
+  for (size_t i = 0; i < 24; ++i) {
+    const json& token = greedy["logprobs"][i];
+    EXPECT_EQ(token["token_id"], greedy["token_ids"][i]);
+    ASSERT_EQ(token["top"].size(), 3u);
+    EXPECT_EQ(token["top"][0]["token_id"], token["token_id"]);  // greedy takes the most likely
+    EXPECT_EQ(token["top"][0]["logprob"], token["logprob"]);
+    EXPECT_GE(token["top"][1]["logprob"], token["top"][2]["logprob"]);
+    EXPECT_LE(token["logprob"], 0);
+  }
+  ASSERT_EQ(greedy["prompt_logprobs"].size(), greedy["prompt_token_ids"].size());
+  EXPECT_TRUE(greedy["prompt_logprobs"][0].is_null());
+  EXPECT_EQ(greedy["prompt_logprobs"][1]["token_id"], greedy["prompt_token_ids"][1]);
+  EXPECT_EQ(greedy["prompt_logprobs"][1]["top"].size(), 2u);
+  // Again, with the prompt in the cache now: the same numbers.
+  const json again = run({"--ignore-eos", "--logprobs", "3", "--prompt-logprobs", "2"});
+  EXPECT_EQ(again["logprobs"], greedy["logprobs"]);
+  EXPECT_EQ(again["prompt_logprobs"], greedy["prompt_logprobs"]);
+
+  const std::string first = std::to_string(greedy["token_ids"][0].get<int>());
+  EXPECT_NE(run({"--logit-bias", first + "=-100"})["token_ids"][0], greedy["token_ids"][0]);
+  const json biased = run({"--logit-bias", "77=1000", "--min-tokens", "24"});
+  EXPECT_EQ(biased["token_ids"], json(std::vector<int>(24, 77)));
+  const json penalized = run({"--logit-bias", "77=30", "--presence-penalty", "2", "--frequency-penalty", "2",
+                              "--ignore-eos", "--logprobs", "0"});
+  EXPECT_EQ(penalized["token_ids"][0], 77);
+  EXPECT_NE(penalized["token_ids"], json(std::vector<int>(24, 77)));  // the penalties outweigh it
+  EXPECT_TRUE(penalized["logprobs"][0]["top"].empty());
+  const json repeated = run({"--repetition-penalty", "10", "--ignore-eos"});
+  EXPECT_NE(repeated["token_ids"], greedy["token_ids"]);
+}
+
 TEST_F(GenerationE2eTest, BadRequestsNameTheirFieldAndDisturbNobody) {
   start_coordinator();
   start_job(2);
@@ -120,6 +165,14 @@ TEST_F(GenerationE2eTest, BadRequestsNameTheirFieldAndDisturbNobody) {
       {{"--prompt", "x", "--top-p", "1.5"}, "top_p"},
       {{"--prompt", "x", "--max-tokens", "0"}, "max_tokens"},
       {{"--prompt", "x", "--max-tokens", "100000"}, "max_tokens"},
+      {{"--prompt", "x", "--repetition-penalty", "0"}, "repetition_penalty"},
+      {{"--prompt", "x", "--presence-penalty", "2.1"}, "presence_penalty"},
+      {{"--prompt", "x", "--frequency-penalty", "nan"}, "frequency_penalty"},
+      {{"--prompt", "x", "--logit-bias", "5000=1"}, "logit_bias"},
+      {{"--prompt", "x", "--logit-bias", "5=inf"}, "logit_bias"},
+      {{"--prompt", "x", "--min-tokens", "9", "--max-tokens", "8"}, "min_tokens"},
+      {{"--prompt", "x", "--logprobs", "21"}, "logprobs"},
+      {{"--prompt", "x", "--prompt-logprobs", "-1"}, "prompt_logprobs"},
   };
   for (const Case& c : cases) {
     const CommandResult run = generate(c.arguments);

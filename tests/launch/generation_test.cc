@@ -65,6 +65,31 @@ TEST_F(GenerationTest, SamplesAreKeptApart) {
   EXPECT_FALSE(generation_.to_json().contains("samples"));
 }
 
+TEST_F(GenerationTest, LogprobsAreShownWhereTheyCame) {
+  generation_.add(message(R"(prompt { token_ids: [7, 8]
+                                      logprobs {}
+                                      logprobs { chosen { token_id: 8 logprob: -0.5 }
+                                                 top { token_id: 9 logprob: -0.25 } } })"),
+                  at(1));
+  generation_.add(message(R"(deltas { token_ids: 1 logprobs { chosen { token_id: 1 logprob: -2 } } })"),
+                  at(2));
+  generation_.add(message(R"(deltas { token_ids: 2 logprobs { chosen { token_id: 2 logprob: -4 }
+                                                              top { token_id: 3 logprob: -1 } } })"),
+                  at(3));
+  generation_.end(at(4));
+  const nlohmann::json json = generation_.to_json();
+  EXPECT_EQ(json["prompt_logprobs"], nlohmann::json::parse(R"([null,
+      {"token_id": 8, "logprob": -0.5, "top": [{"token_id": 9, "logprob": -0.25}]}])"));
+  EXPECT_EQ(json["logprobs"], nlohmann::json::parse(R"([{"token_id": 1, "logprob": -2.0, "top": []},
+      {"token_id": 2, "logprob": -4.0, "top": [{"token_id": 3, "logprob": -1.0}]}])"));
+}
+
+TEST_F(GenerationTest, WithoutLogprobsTheyAreLeftOut) {
+  generation_.add(message("deltas { token_ids: 1 }"), at(2));
+  EXPECT_FALSE(generation_.to_json().contains("logprobs"));
+  EXPECT_FALSE(generation_.to_json().contains("prompt_logprobs"));
+}
+
 TEST_F(GenerationTest, TimesCountFromTheStartOfTheCall) {
   generation_.add(message("deltas { token_ids: 1 }"), at(20));
   generation_.add(message("deltas { token_ids: [2, 3] }"), at(30));
