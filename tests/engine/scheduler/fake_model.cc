@@ -13,22 +13,46 @@ uint64_t mix(uint64_t a, uint64_t b) {
   return x ^ (x >> 32);
 }
 
-int32_t sample(const FakeModelConfig& model, uint64_t history, uint64_t seed, uint32_t sample_index,
-               uint32_t output_index) {
+int32_t sample(const FakeModelConfig& model, uint64_t history, const SamplingRow& row,
+               const int32_t* banned) {
   if (model.nan_every != 0 && mix(history, 1) % model.nan_every == 0) return -1;
-  return static_cast<int32_t>(mix(history, mix(mix(seed, sample_index), output_index)) % model.vocab_size);
+  const uint64_t drawn = mix(history, mix(mix(row.seed, row.sample_index), row.output_index));
+  int32_t id = static_cast<int32_t>(drawn % model.vocab_size);
+  while (std::find(banned, banned + row.num_banned, id) != banned + row.num_banned)
+    id = (id + 1) % model.vocab_size;
+  return id;
+}
+
+float fake_logprob(uint64_t history, int32_t target) {
+  return -static_cast<float>(mix(history, target) % 1024) / 64;
+}
+
+int32_t fake_top(const FakeModelConfig& model, uint64_t history, int32_t place) {
+  return static_cast<int32_t>(mix(history, 1000 + place) % model.vocab_size);
 }
 
 }  // namespace
 
 ReferenceRun run_alone(const FakeModelConfig& model, const Request& request) {
   uint64_t history = 0;
-  for (int32_t id : request.prompt) history = mix(history, id);
   ReferenceRun run;
+  run.prompt_logprobs.num_top = std::min(request.output.num_prompt_logprobs, model.vocab_size);
+  for (size_t i = 0; i < request.prompt.size(); ++i) {
+    history = mix(history, request.prompt[i]);
+    if (request.output.num_prompt_logprobs < 0 || i + 1 == request.prompt.size()) continue;
+    run.prompt_logprobs.logprobs.push_back(fake_logprob(history, request.prompt[i + 1]));
+    for (int32_t place = 0; place < run.prompt_logprobs.num_top; ++place)
+      run.prompt_logprobs.top.push_back({fake_top(model, history, place), -static_cast<float>(place)});
+  }
   const std::vector<int32_t>& stops = request.stopping.stop_token_ids;
   while (run.finish == FinishReason::none) {
-    const int32_t id = sample(model, history, request.sampling.seed, request.sampling.sample_index,
-                              static_cast<uint32_t>(run.tokens.size()));
+    SamplingRow row;
+    row.seed = request.sampling.seed;
+    row.sample_index = request.sampling.sample_index;
+    row.output_index = static_cast<uint32_t>(run.tokens.size());
+    const bool bans = static_cast<int32_t>(run.tokens.size()) < request.stopping.min_tokens;
+    row.num_banned = bans ? static_cast<int32_t>(stops.size()) : 0;
+    const int32_t id = sample(model, history, row, stops.data());
     if (id < 0) {
       run.finish = FinishReason::numerical_error;
       break;
@@ -47,7 +71,8 @@ FakeModel::FakeModel(const FakeModelConfig& model, const SchedulerConfig& schedu
     : model_(model),
       scheduler_(scheduler),
       cache_(static_cast<size_t>(scheduler.num_blocks) * scheduler.block_size),
-      last_tokens_(scheduler.max_num_seqs, -1) {}
+      last_tokens_(scheduler.max_num_seqs, -1),
+      counted_(scheduler.max_num_seqs) {}
 
 FakeModel::Entry& FakeModel::entry(const Row& row, int32_t position) {
   const int32_t block = row.table[position / scheduler_.block_size];
@@ -85,6 +110,39 @@ absl::Status FakeModel::attend(const Row& row, bool check_history) {
   return absl::OkStatus();
 }
 
+absl::Status FakeModel::count(const Row& row, const SamplingRow& sampling, const int32_t* history) {
+  std::vector<int32_t>& counted = counted_[row.slot];
+  const int32_t num_history = sampling.num_history_prompt + sampling.num_history_output;
+  if (num_history > 0) counted.assign(history, history + num_history);
+  bool same = static_cast<int32_t>(counted.size()) == row.context_len;
+  for (int32_t position = 0; same && position < row.context_len; ++position)
+    same = counted[position] == entry(row, position).token_id;
+  if (!same) return absl::InternalError(absl::StrCat("slot ", row.slot, ": penalties of another history"));
+  if (num_history > 0 && sampling.num_history_output != static_cast<int32_t>(sampling.output_index))
+    return absl::InternalError(absl::StrCat("slot ", row.slot, ": prompt tokens counted as outputs"));
+  return absl::OkStatus();
+}
+
+absl::Status FakeModel::give_prompt_logprobs(const StepPlan& plan, const std::vector<Row>& rows) {
+  step_logprobs_ = {};
+  for (size_t i = 0; i < plan.logprob_tokens.size(); ++i) {
+    const int32_t* token = plan.token_ids.data() + plan.logprob_tokens[i];
+    const auto row = std::find_if(rows.begin(), rows.end(), [&](const Row& r) {
+      return token >= r.token_ids && token < r.token_ids + r.query_len;
+    });
+    const int32_t offset = static_cast<int32_t>(token - row->token_ids);
+    const uint64_t history = entry(*row, row->context_len - row->query_len + offset).history;
+    if (offset + 1 < row->query_len && token[1] != plan.logprob_targets[i])
+      return absl::InternalError("a prompt logprob of another token than the next");
+    step_logprobs_.prompt_logprobs.push_back(fake_logprob(history, plan.logprob_targets[i]));
+    for (int32_t place = 0; place < kMaxTopLogprobs; ++place) {
+      step_logprobs_.prompt_top_ids.push_back(fake_top(model_, history, place));
+      step_logprobs_.prompt_top_logprobs.push_back(-static_cast<float>(place));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<int32_t>> FakeModel::run(const StepPlan& sent) {
   const SchedulerConfig& s = scheduler_;
   const StepPlanLimits limits{s.max_num_seqs, s.max_step_tokens, s.max_context_len,
@@ -106,17 +164,24 @@ absl::StatusOr<std::vector<int32_t>> FakeModel::run(const StepPlan& sent) {
   for (const Row& row : rows) status.Update(store(row, plan.step));
   for (const Row& row : rows) status.Update(attend(row, /*check_history=*/false));
   for (const Row& row : rows) status.Update(attend(row, /*check_history=*/true));
+  if (status.ok()) status = give_prompt_logprobs(plan, rows);
   if (!status.ok()) return status;
 
   std::vector<int32_t> sampled;
+  const int32_t *banned = plan.banned_ids.data(), *counted = plan.history_ids.data();
   for (int32_t i = 0; i < plan.num_seqs(); ++i) {
     if (plan.sample[i] == 0) continue;
     const SamplingRow& row = plan.sampling[sampled.size()];
     const uint64_t history = entry(rows[i], rows[i].context_len - 1).history;
-    sampled.push_back(sample(model_, history, row.seed, row.sample_index, row.output_index));
+    if (row.has_penalties()) status.Update(count(rows[i], row, counted));
+    sampled.push_back(sample(model_, history, row, banned));
     // A device keeps some id in any case; the plan that reads it is on its way already.
     last_tokens_[plan.slots[i]] = std::max(sampled.back(), 0);
+    if (row.has_penalties()) counted_[plan.slots[i]].push_back(last_tokens_[plan.slots[i]]);
+    banned += row.num_banned;
+    counted += row.num_history_prompt + row.num_history_output;
   }
+  if (!status.ok()) return status;
   return sampled;
 }
 

@@ -66,6 +66,8 @@ Request request_from(const SchedulerConfig& config, const Operation& operation) 
   if (operation.second % 3 == 0) request.stopping.stop_token_ids = {0, 1};
   request.priority = operation.second % 4 - 1;
   request.cache_salt = operation.second % 11 == 0;
+  if (operation.second % 2 == 0) request.sampling.presence_penalty = 1;
+  if (operation.first % 3 == 0) request.output.num_prompt_logprobs = operation.second % 6;
   return request;
 }
 
@@ -110,6 +112,9 @@ void classify(const Simulation& simulation, const SchedulerStats& stats) {
   RC_CLASSIFY(std::any_of(simulation.records().begin(), simulation.records().end(),
                           [](const auto& entry) { return entry.second.request.prompt_group != 0; }),
               "several samples");
+  RC_CLASSIFY(std::any_of(simulation.records().begin(), simulation.records().end(),
+                          [](const auto& entry) { return entry.second.prompt_logprobs != nullptr; }),
+              "gave prompt logprobs");
 }
 
 RC_GTEST_PROP(SchedulerPropertyTest, EveryRequestGivesWhatItGivesAlone, ()) {

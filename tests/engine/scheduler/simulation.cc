@@ -59,6 +59,7 @@ absl::Status Simulation::schedule(bool* scheduled) {
   absl::StatusOr<std::vector<int32_t>> token_ids = model_.run(next.plan);
   if (!token_ids.ok()) return token_ids.status();
   next.token_ids = *std::move(token_ids);
+  next.logprobs = model_.step_logprobs();
   next.preempted = scheduler_.stats().preemptions != num_preemptions;
   last_plan_ = next.plan;
   in_flight_.push_back(std::move(next));
@@ -70,7 +71,7 @@ absl::Status Simulation::finish() {
   in_flight_.pop_front();
   std::vector<float> logprobs(step.token_ids.size(), -1.5f);
   std::vector<TokenOutput> outputs;
-  scheduler_.finish_step(step.plan, step.token_ids.data(), logprobs.data(), outputs);
+  scheduler_.finish_step(step.plan, step.token_ids.data(), logprobs.data(), outputs, &step.logprobs);
   if (absl::Status status = scheduler_.check_integrity(); !status.ok()) return status;
   if (absl::Status status = take(outputs); !status.ok()) return status;
 
@@ -99,10 +100,32 @@ absl::Status Simulation::take(const std::vector<TokenOutput>& outputs) {
     if (record.tokens.size() == record.request.resumed_outputs.size())
       record.num_cached_tokens = output.num_cached_tokens;
     if (output.has_token) record.tokens.push_back(output.token_id);
+    if (output.prompt_logprobs != nullptr && record.prompt_logprobs != nullptr)
+      return absl::InternalError("the prompt's logprobs came twice");
+    if (output.prompt_logprobs != nullptr) record.prompt_logprobs = output.prompt_logprobs;
     record.finish = output.finish;
     if (record.finish == FinishReason::none) continue;
     if (absl::Status status = check_end(record); !status.ok()) return status;
   }
+  return absl::OkStatus();
+}
+
+absl::Status Simulation::check_logprobs(const Record& record, const ReferenceRun& wanted) const {
+  const bool asked = record.request.output.num_prompt_logprobs >= 0;
+  if (record.prompt_logprobs == nullptr) {
+    const bool given = record.tokens.size() > record.request.resumed_outputs.size();
+    if (asked && given) return absl::InternalError("a token came without the prompt's logprobs");
+    return absl::OkStatus();
+  }
+  const PromptLogprobs& got = *record.prompt_logprobs;
+  const auto same = [](const TokenLogprob& a, const TokenLogprob& b) {
+    return a.token_id == b.token_id && a.logprob == b.logprob;
+  };
+  if (!asked || got.logprobs != wanted.prompt_logprobs.logprobs ||
+      !std::equal(got.top.begin(), got.top.end(), wanted.prompt_logprobs.top.begin(),
+                  wanted.prompt_logprobs.top.end(), same))
+    return absl::InternalError(
+        absl::StrCat("request ", record.request.handle, ": other prompt logprobs than when it runs alone"));
   return absl::OkStatus();
 }
 
@@ -120,6 +143,7 @@ absl::Status Simulation::check_end(const Record& record) const {
     return absl::InternalError(absl::StrCat("request ", record.request.handle, ": finish reason ",
                                             static_cast<int>(record.finish), ", wanted ",
                                             static_cast<int>(wanted.finish)));
+  if (absl::Status status = check_logprobs(record, wanted); !status.ok()) return status;
   const size_t most_cached = record.request.prompt.size() - (record.request.resumed_outputs.empty() ? 1 : 0);
   if (record.num_cached_tokens > static_cast<int32_t>(most_cached))
     return absl::InternalError("the whole prompt counts as cached");

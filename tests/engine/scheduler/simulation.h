@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
 #include <set>
 #include <vector>
 
@@ -21,6 +22,7 @@ class Simulation {
     std::vector<int32_t> tokens;  // resumed ones first
     FinishReason finish = FinishReason::none;
     int32_t num_cached_tokens = 0;
+    std::shared_ptr<const PromptLogprobs> prompt_logprobs;
     bool cancelled = false;
   };
 
@@ -45,6 +47,7 @@ class Simulation {
   struct InFlight {
     StepPlan plan;
     std::vector<int32_t> token_ids;
+    StepLogprobs logprobs;
     bool preempted = false;
   };
 
@@ -52,6 +55,7 @@ class Simulation {
   absl::Status finish();
   absl::Status take(const std::vector<TokenOutput>& outputs);
   absl::Status check_end(const Record& record) const;
+  absl::Status check_logprobs(const Record& record, const ReferenceRun& wanted) const;
 
   SchedulerConfig config_;
   FakeModelConfig model_config_;
