@@ -7,6 +7,7 @@
 #include <cmath>
 #include <tuple>
 
+#include "kernels/cuda/few_rows.h"
 #include "kernels/cuda/rope_kv.h"
 #include "tests/kernels/cuda/device_tensor.h"
 #include "tests/simt/grid.h"
@@ -135,6 +136,45 @@ TEST_P(CudaOpsTest, GatherRowsMovesThem) {
     EXPECT_EQ(got[i], in[5 * 40 + i]);
     EXPECT_EQ(got[40 + i], in[i]);
     EXPECT_EQ(got[80 + i], in[5 * 40 + i]);
+  }
+}
+
+TEST_P(CudaOpsTest, FewRowsAreMultiplied) {
+  for (const int64_t in : {1, 8, 100, 1048, 4096}) {
+    for (const int64_t rows : {1, 3, 8}) {
+      SCOPED_TRACE(::testing::Message() << rows << " rows of " << in);
+      const int64_t out_features = 13;
+      const DeviceTensor x = random_tensor(rows, in), weight = random_tensor(out_features, in);
+      const DeviceTensor bias(DType::f32, 1, out_features, random_values(random_, out_features));
+      const DeviceTensor out(dtype(), rows, out_features), plain(dtype(), rows, out_features);
+      cuda::matmul_few_rows(nullptr, x, weight, bias, out);
+      cuda::matmul_few_rows(nullptr, x, weight, Tensor(), plain);
+      const std::vector<float> a = x.values(), w = weight.values(), b = bias.values();
+      std::vector<double> wanted, without_bias;
+      for (int64_t m = 0; m < rows; ++m) {
+        for (int64_t n = 0; n < out_features; ++n) {
+          double sum = 0;
+          for (int64_t k = 0; k < in; ++k) sum += double{a[m * in + k]} * w[n * in + k];
+          without_bias.push_back(sum);
+          wanted.push_back(sum + b[n]);
+        }
+      }
+      // Sums of `in` products of order one, each rounded to f32.
+      const double absolute = 1e-6 * std::sqrt(static_cast<double>(in));
+      expect_near(out.values(), wanted, rounding(dtype()) + 1e-6, absolute);
+      expect_near(plain.values(), without_bias, rounding(dtype()) + 1e-6, absolute);
+    }
+  }
+}
+
+TEST_P(CudaOpsTest, ARowsProductDoesNotDependOnTheOthers) {
+  const DeviceTensor x = random_tensor(8, 520), weight = random_tensor(6, 520), all(dtype(), 8, 6),
+                     one(dtype(), 1, 6);
+  cuda::matmul_few_rows(nullptr, x, weight, Tensor(), all);
+  const std::vector<float> values = all.values();
+  for (int m = 0; m < 8; ++m) {
+    cuda::matmul_few_rows(nullptr, x.tensor().slice_rows(m, 1), weight, Tensor(), one);
+    EXPECT_EQ(one.values(), std::vector<float>(values.begin() + m * 6, values.begin() + m * 6 + 6));
   }
 }
 
