@@ -81,7 +81,7 @@ struct Flags {
   registration.set_backend(model.backend);
   const absl::Status status = run_leader_process(
       engine, [] { return uint64_t{0}; }, model, options, worker::StopSignal::install(),
-      [&ends](const rpc::Address& address) { ends.port = address.port; });
+      [&ends](const worker::LeaderAddresses& addresses) { ends.port = addresses.inference.port; });
   std::fprintf(stderr, "relay_bench: the replica ended: %s\n", std::string(status.message()).c_str());
   _exit(1);
 }
