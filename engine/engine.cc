@@ -12,7 +12,10 @@ namespace trireme {
 
 struct Engine::Impl {
   Impl(const EngineConfig& engine_config, HostGroup& host_group, LoadedRank loaded)
-      : config(engine_config), host(host_group), rank(std::move(loaded)) {}
+      : config(engine_config),
+        host(host_group),
+        rank(std::move(loaded)),
+        plans(engine_config.steps_ahead + 1) {}
 
   /// Sends the words of a plan from the leader to the followers.
   absl::Status broadcast(const StepPlan& plan_to_send) {
@@ -36,13 +39,34 @@ struct Engine::Impl {
     return std::string(reinterpret_cast<const char*>(&own), sizeof(own));
   }
 
-  void run(const StepPlan& plan_to_run) {
+  void launch(const StepPlan& plan_to_run) {
     progress.step.store(plan_to_run.step);
     progress.move();
     progress.running.store(true);
-    runner->run(plan_to_run);
-    progress.running.store(false);
+    runner->launch(plan_to_run);
+    ++num_launched;
+  }
+
+  /// Of the oldest step.
+  const StepResults& collect() {
+    const StepResults& results = runner->collect();
+    oldest = (oldest + 1) % plans.size();
+    progress.running.store(--num_launched > 0);
     progress.move();
+    return results;
+  }
+
+  /// Launches what can be scheduled, as far ahead as is allowed.
+  absl::Status launch_ahead() {
+    while (num_launched < plans.size()) {
+      phases.enter(Phase::schedule);
+      StepPlan& next = plans[(oldest + num_launched) % plans.size()];
+      if (!scheduler->schedule(next)) break;
+      next.step = progress.step.load() + 1;
+      if (absl::Status sent = broadcast(next); !sent.ok()) return sent;
+      launch(next);
+    }
+    return absl::OkStatus();
   }
 
   EngineConfig config;
@@ -52,7 +76,9 @@ struct Engine::Impl {
   StepProgress progress;
   std::unique_ptr<ModelRunner> runner;
   std::unique_ptr<Scheduler> scheduler;  // on the leader
-  StepPlan plan;
+  std::vector<StepPlan> plans;           // a ring of steps_ahead + 1: those launched begin at `oldest`
+  size_t oldest = 0;
+  size_t num_launched = 0;
   std::vector<int32_t> words;
 };
 
@@ -81,6 +107,8 @@ absl::Status validate(const EngineConfig& config) {
   }
   if (config.block_size < 1 || config.block_size > 256)
     return wrong("block_size", config.block_size, "1 to 256");
+  if (config.steps_ahead < 0 || config.steps_ahead > 7)
+    return wrong("steps_ahead", config.steps_ahead, "0 to 7");
   if (config.kv_memory_bytes < 0) return wrong("kv_memory_bytes", config.kv_memory_bytes, "0 or more");
   if (config.local_ranks < 1) return wrong("local_ranks", config.local_ranks, "1 or more");
   if (config.shard_size > 0 && (config.shard_rank < 0 || config.shard_rank >= config.shard_size)) {
@@ -100,6 +128,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::create(const EngineConfig& confi
   auto rank = load_rank(config, group);
   if (!rank.ok()) return rank.status();
   auto impl = std::make_unique<Impl>(config, group, *std::move(rank));
+  impl->rank.runner.steps_ahead = config.steps_ahead;
   auto runner = ModelRunner::create(impl->rank.runner, *impl->rank.backend, *impl->rank.group,
                                     *impl->rank.model, *impl->rank.cache, impl->phases, impl->progress);
   const absl::Status all = agree_on_success(group, runner.status(), config.load_timeout);
@@ -116,25 +145,28 @@ absl::Status Engine::submit(Request request) { return impl_->scheduler->add(std:
 
 bool Engine::cancel(RequestHandle handle) { return impl_->scheduler->cancel(handle); }
 
-bool Engine::has_work() const { return impl_->scheduler->has_work(); }
+bool Engine::has_work() const { return impl_->num_launched > 0 || impl_->scheduler->has_work(); }
 
 absl::StatusOr<bool> Engine::step(std::vector<TokenOutput>& outputs) {
   Impl& impl = *impl_;
   PhaseScope whole(impl.phases, Phase::schedule);
   impl.scheduler->take_finished(outputs);
-  if (!impl.scheduler->schedule(impl.plan)) return false;
-  impl.plan.step = impl.progress.step.load() + 1;
-  if (absl::Status sent = impl.broadcast(impl.plan); !sent.ok()) return sent;
-  impl.run(impl.plan);
+  if (absl::Status launched = impl.launch_ahead(); !launched.ok()) return launched;
+  if (impl.num_launched == 0) return false;
+  const StepPlan& plan = impl.plans[impl.oldest];
+  const StepResults& results = impl.collect();
   impl.phases.enter(Phase::finish);
-  impl.scheduler->finish_step(impl.plan, impl.runner->sampled_ids().data(), impl.runner->logprobs().data(),
-                              outputs, &impl.runner->step_logprobs());
+  impl.scheduler->finish_step(plan, results.sampled_ids.data(), results.logprobs.data(), outputs,
+                              &results.step_logprobs);
   return true;
 }
 
 absl::Status Engine::broadcast_idle() { return impl_->send_command(StepPlan::Kind::kIdle); }
 
-absl::Status Engine::broadcast_stop() { return impl_->send_command(StepPlan::Kind::kStop); }
+absl::Status Engine::broadcast_stop() {
+  while (impl_->num_launched > 0) impl_->collect();  // of requests that have ended meanwhile
+  return impl_->send_command(StepPlan::Kind::kStop);
+}
 
 absl::StatusOr<std::vector<RankTelemetry>> Engine::gather_telemetry() {
   static_assert(std::is_trivially_copyable_v<RankTelemetry>);
@@ -157,9 +189,11 @@ absl::StatusOr<std::vector<RankTelemetry>> Engine::gather_telemetry() {
 absl::StatusOr<bool> Engine::follow(std::chrono::milliseconds deadline) {
   Impl& impl = *impl_;
   if (absl::Status received = impl.host.broadcast(impl.words, 0, deadline); !received.ok()) return received;
-  absl::Status valid = unpack(impl.words.data(), impl.words.size(), impl.rank.runner.limits, impl.plan);
+  // A place in the ring that no launched step uses.
+  StepPlan& plan = impl.plans[(impl.oldest + impl.num_launched) % impl.plans.size()];
+  absl::Status valid = unpack(impl.words.data(), impl.words.size(), impl.rank.runner.limits, plan);
   if (!valid.ok()) return valid;
-  switch (impl.plan.kind) {
+  switch (plan.kind) {
     case StepPlan::Kind::kStop:
       return false;
     case StepPlan::Kind::kIdle:
@@ -171,7 +205,8 @@ absl::StatusOr<bool> Engine::follow(std::chrono::milliseconds deadline) {
     case StepPlan::Kind::kRun:
       break;
   }
-  impl.run(impl.plan);
+  impl.launch(plan);
+  if (impl.num_launched == impl.plans.size()) impl.collect();
   impl.phases.enter(Phase::idle);
   return true;
 }

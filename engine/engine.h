@@ -34,6 +34,9 @@ struct EngineConfig {
   int64_t kv_memory_bytes = 0;  // 0: fitted to what is left
   int local_ranks = 1;          // ranks that share this host's memory
   bool enable_prefix_cache = true;
+  /// Plans that are launched before the tokens of an earlier one are read, beyond that one. 0 where a launch
+  /// returns when its step is done (CPU); 1 keeps a device that works by itself busy meanwhile.
+  int steps_ahead = 0;
   int shard_rank = 0;  // with shard_size > 0: this process alone runs shard_rank of shard_size, its
   int shard_size = 0;  // communication replaced by nothing, to time a shard; outputs are wrong
   std::chrono::milliseconds load_timeout{1'800'000};  // for ranks to wait for each other while loading
@@ -51,8 +54,8 @@ class Engine {
   absl::Status submit(Request request);
   bool cancel(RequestHandle handle);
   bool has_work() const;
-  /// Schedules, broadcasts, runs and finishes one step. Appends its tokens. False when there was nothing to
-  /// run.
+  /// Schedules, broadcasts and launches a step, or as many as steps_ahead allows, then waits for the oldest
+  /// one and appends its tokens. False when there was nothing to run.
   absl::StatusOr<bool> step(std::vector<TokenOutput>& outputs);
   /// Tells the followers that the leader lives (kIdle), or that all is over (kStop).
   absl::Status broadcast_idle();

@@ -67,13 +67,23 @@ ModelRunner::ModelRunner(const RunnerConfig& config, Backend& backend, ProcessGr
       last_tokens_(config.limits.max_num_seqs, 0) {
   workspace_bytes_ = workspace_.capacity_bytes();
   staging_.reserve(max_plan_words(config.limits));
-  sampled_ids_.reserve(config.limits.max_num_seqs);
-  logprobs_.reserve(config.limits.max_num_seqs);
+  results_.resize(static_cast<size_t>(config.steps_ahead) + 1);
+  for (StepResults& step : results_) {
+    step.sampled_ids.reserve(config.limits.max_num_seqs);
+    step.logprobs.reserve(config.limits.max_num_seqs);
+  }
   counted_slots_.reserve(config.limits.max_num_seqs);
   num_top_.reserve(config.limits.max_num_seqs);
 }
 
-void ModelRunner::run(const StepPlan& plan) {
+const StepResults& ModelRunner::collect() {
+  CHECK_LT(num_collected_, num_launched_);
+  return results_[num_collected_++ % results_.size()];
+}
+
+void ModelRunner::launch(const StepPlan& plan) {
+  CHECK_LT(num_launched_ - num_collected_, results_.size());
+  step_ = &results_[num_launched_++ % results_.size()];
   workspace_.release(0);
   RaggedBatch batch;
   phases_.enter(Phase::upload);
@@ -83,8 +93,8 @@ void ModelRunner::run(const StepPlan& plan) {
   const Tensor hidden = workspace_.take(plan.num_tokens(), config_.shape.hidden_size);
   model_.forward(context, uploaded.ids, hidden);
   if (plan.num_prompt_logprobs() > 0) compute_prompt_logprobs(context, plan, hidden, uploaded);
-  sampled_ids_.resize(plan.num_sampled());
-  logprobs_.resize(plan.num_sampled());
+  step_->sampled_ids.resize(plan.num_sampled());
+  step_->logprobs.resize(plan.num_sampled());
   if (plan.num_sampled() == 0) return;
   whole_logits_ = whole_logits(context, hidden, uploaded.sampled_rows);
   sample(plan);

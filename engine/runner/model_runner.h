@@ -18,6 +18,14 @@ struct RunnerConfig {
   TensorParallelLayout layout;
   int tp_rank = 0;
   StepPlanLimits limits;
+  int steps_ahead = 0;  // how many steps may be launched before an earlier one is collected, beyond that one
+};
+
+/// What a step gave: one entry per sampled sequence, ids on every rank, all else on rank 0.
+struct StepResults {
+  std::vector<int32_t> sampled_ids;
+  std::vector<float> logprobs;
+  StepLogprobs step_logprobs;  // what else the plan asked for
 };
 
 class ModelRunner {
@@ -29,14 +37,18 @@ class ModelRunner {
                                                              KvCache& cache, StepPhases& phases,
                                                              StepProgress& progress);
 
-  /// Runs one step. The plan has been checked against config.limits. Afterwards sampled_ids() and logprobs()
-  /// hold one entry per sampled sequence (ids on every rank, logprobs on rank 0), step_logprobs() what else
-  /// the plan asked for (on rank 0), and each rank knows the last token of every slot. Only rank 0 samples,
-  /// and counts tokens for penalties.
-  void run(const StepPlan& plan);
-  const std::vector<int32_t>& sampled_ids() const { return sampled_ids_; }
-  const std::vector<float>& logprobs() const { return logprobs_; }
-  const StepLogprobs& step_logprobs() const { return step_logprobs_; }
+  /// Starts one step. The plan has been checked against config.limits. Later plans may name the tokens it
+  /// samples (kLastToken) as soon as this returns: each rank keeps the last token of every slot. At most
+  /// steps_ahead + 1 steps are launched and not collected. Only rank 0 samples, and counts tokens for
+  /// penalties.
+  void launch(const StepPlan& plan);
+  /// Waits for the oldest launched step. Its results are valid until steps_ahead + 1 further launches.
+  const StepResults& collect();
+  /// Both at once.
+  const StepResults& run(const StepPlan& plan) {
+    launch(plan);
+    return collect();
+  }
   /// Logits of the last step's sampled rows, host copy, [num_sampled, vocab_size]; on rank 0. For tests and
   /// tools: call it before the next run().
   std::vector<float> last_logits();
@@ -79,9 +91,10 @@ class ModelRunner {
   Buffer token_counts_;               // rank 0: i32 [max_num_seqs, vocab_size], by slot
   std::vector<int32_t> staging_;      // the same on the host
   std::vector<int32_t> last_tokens_;  // by slot
-  std::vector<int32_t> sampled_ids_;
-  std::vector<float> logprobs_;
-  StepLogprobs step_logprobs_;
+  std::vector<StepResults> results_;  // a ring of steps_ahead + 1
+  StepResults* step_ = nullptr;       // of the step that is being launched
+  uint64_t num_launched_ = 0;
+  uint64_t num_collected_ = 0;
   std::vector<int32_t> counted_slots_;  // of the sampled rows: the slot with penalties, else -1
   std::vector<int32_t> num_top_;        // how many top logprobs each asks for
   Tensor whole_logits_;                 // of the last step's sampled rows; rank 0

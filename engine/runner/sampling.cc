@@ -27,7 +27,7 @@ Tensor ModelRunner::whole_logits(ForwardContext& context, const Tensor& hidden, 
 void ModelRunner::compute_prompt_logprobs(ForwardContext& context, const StepPlan& plan, const Tensor& hidden,
                                           const UploadedPlan& uploaded) {
   const int64_t count = plan.num_prompt_logprobs(), most = config_.limits.max_num_seqs;
-  StepLogprobs& step = step_logprobs_;
+  StepLogprobs& step = step_->step_logprobs;
   step.prompt_logprobs.resize(count);
   step.prompt_top_ids.resize(count * kMaxTopLogprobs);
   step.prompt_top_logprobs.resize(count * kMaxTopLogprobs);
@@ -61,13 +61,14 @@ void ModelRunner::sample(const StepPlan& plan) {
     progress_.collectives.fetch_add(1, std::memory_order_relaxed);
     group_.broadcast(all.ids);
   }
-  backend_.copy_to_host(sampled_ids_.data(), all.ids.data, all.ids.bytes());
-  if (group_.rank() == 0) backend_.copy_to_host(logprobs_.data(), all.logprobs.data, all.logprobs.bytes());
+  backend_.copy_to_host(step_->sampled_ids.data(), all.ids.data, all.ids.bytes());
+  if (group_.rank() == 0)
+    backend_.copy_to_host(step_->logprobs.data(), all.logprobs.data, all.logprobs.bytes());
   backend_.synchronize();
   for (int64_t s = 0, row = 0; s < plan.num_seqs(); ++s) {
     if (plan.sample[s] == 0) continue;
     if (plan.slots[s] >= 0)
-      last_tokens_[plan.slots[s]] = std::max(sampled_ids_[row], 0);  // -1: that request ends
+      last_tokens_[plan.slots[s]] = std::max(step_->sampled_ids[row], 0);  // -1: that request ends
     ++row;
   }
 }
@@ -107,7 +108,7 @@ void ModelRunner::compute_top_logprobs(const StepPlan& plan, const Results& all)
   if (most == 0) return;
   backend_.logprobs(whole_logits_, config_.shape.vocab_size, num_top_.data(), all.ids, all.target_logprobs,
                     all.top_ids, all.top_logprobs);
-  StepLogprobs& step = step_logprobs_;
+  StepLogprobs& step = step_->step_logprobs;
   step.top_ids.resize(all.top_ids.size());
   step.top_logprobs.resize(all.top_logprobs.size());
   backend_.copy_to_host(step.top_ids.data(), all.top_ids.data, all.top_ids.bytes());

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <bit>
+#include <random>
 
 #include "tests/engine/models/reference_model.h"
 #include "tests/testing/mpi_main.h"
@@ -159,6 +160,75 @@ TEST_P(InvarianceTest, ResumedAtEveryCutTheBitsAreTheSame) {
     }
   }
   expect_same_bits(generate(config(), requests), expected);
+}
+
+/// Requests come and are cancelled at random. The tokens and the reason of each, those of the cancelled as
+/// far as they came.
+struct Outcome {
+  std::vector<TokenOutput> outputs;
+  bool cancelled = false;
+};
+std::map<RequestHandle, Outcome> run_workload(const EngineConfig& config, std::vector<Request> requests,
+                                              uint32_t seed, int64_t* num_preemptions) {
+  auto engine = value_or_die(Engine::create(config, world()));
+  std::map<RequestHandle, Outcome> outcomes;
+  if (world().rank() != 0) {
+    while (value_or_die(engine->follow(std::chrono::seconds(60)))) {
+    }
+    return outcomes;
+  }
+  std::mt19937 random(seed);
+  std::vector<TokenOutput> outputs;
+  size_t next = 0;
+  while (next < requests.size() || engine->has_work()) {
+    for (uint32_t i = random() % 6; i > 0 && next < requests.size(); --i)
+      or_die(engine->submit(requests[next++]));
+    if (random() % 16 == 0 && next > 0) {
+      const RequestHandle handle = requests[random() % next].handle;
+      if (engine->cancel(handle)) outcomes[handle].cancelled = true;
+    }
+    outputs.clear();
+    value_or_die(engine->step(outputs));
+    or_die(engine->check_integrity());
+    for (const TokenOutput& output : outputs) {
+      Outcome& outcome = outcomes[output.handle];
+      EXPECT_FALSE(outcome.cancelled && output.has_token) << "a token after the cancel";
+      if (output.has_token) outcome.outputs.push_back(output);
+    }
+  }
+  or_die(engine->broadcast_stop());
+  EXPECT_EQ(engine->stats().blocks_free, engine->stats().blocks_total);
+  *num_preemptions += engine->stats().preemptions;
+  return outcomes;
+}
+
+TEST_P(InvarianceTest, PlansLaunchedBeforeTokensAreReadGiveTheSameBits) {
+  std::vector<Request> requests;
+  for (RequestHandle copy = 0; copy < 3; ++copy) {
+    for (Request request : mixed_requests(reference_)) {
+      request.handle += 100 * copy;
+      request.sampling.seed += copy;
+      // Ids that some outputs meet: what a plan computes past them is discarded.
+      if (copy > 0) request.stopping.stop_token_ids = {reference_.prompt_ids[0], 7};
+      requests.push_back(std::move(request));
+    }
+  }
+  const auto alone = generate(config(), requests);
+  EngineConfig cramped = config();
+  cramped.kv_memory_bytes = (cramped.max_context_len / cramped.block_size + 1) * block_bytes(cramped);
+  int64_t num_preemptions = 0;
+  for (const int steps_ahead : {0, 1, 2}) {
+    cramped.steps_ahead = steps_ahead;
+    const auto outcomes =
+        run_workload(cramped, requests, 5 + static_cast<uint32_t>(steps_ahead), &num_preemptions);
+    for (const auto& [handle, outcome] : outcomes) {
+      auto expected = bits(alone.at(handle));
+      const auto got = bits(outcome.outputs);
+      if (outcome.cancelled) expected.resize(std::min(expected.size(), got.size()));
+      EXPECT_EQ(got, expected) << "request " << handle << ", " << steps_ahead << " ahead";
+    }
+  }
+  EXPECT_TRUE(world().rank() != 0 || num_preemptions > 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, InvarianceTest,

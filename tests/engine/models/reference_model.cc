@@ -10,19 +10,6 @@
 #include "tests/testing/mpi_main.h"
 
 namespace trireme::testing {
-namespace {
-
-template <typename T>
-T value_or_die(absl::StatusOr<T> value) {
-  if (!value.ok()) check_failed(__FILE__, __LINE__, value.status().ToString());
-  return *std::move(value);
-}
-
-void or_die(const absl::Status& status) {
-  if (!status.ok()) check_failed(__FILE__, __LINE__, status.ToString());
-}
-
-}  // namespace
 
 std::vector<std::string> reference_names() {
   std::vector<std::string> names;

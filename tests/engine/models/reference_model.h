@@ -20,6 +20,17 @@ struct Reference {
   float max_abs_logit = 0;
 };
 
+/// Aborts with the status.
+template <typename T>
+T value_or_die(absl::StatusOr<T> value) {
+  if (!value.ok()) check_failed(__FILE__, __LINE__, value.status().ToString());
+  return *std::move(value);
+}
+
+inline void or_die(const absl::Status& status) {
+  if (!status.ok()) check_failed(__FILE__, __LINE__, status.ToString());
+}
+
 /// Names of all references, sorted.
 std::vector<std::string> reference_names();
 Reference load_reference(const std::string& name);
