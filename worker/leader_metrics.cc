@@ -11,8 +11,9 @@ namespace {
 
 void fill_load(const LeaderStatus& status, rpc::MetricsPage& page) {
   const SchedulerStats& engine = status.engine;
-  page.gauge("num_requests_running", "Requests in the current batch.", engine.running);
-  page.gauge("num_requests_waiting", "Requests that wait to be started.",
+  page.gauge("num_requests_running", "Sequences in the current batch; a request has one per sample.",
+             engine.running);
+  page.gauge("num_requests_waiting", "Sequences that wait to be started.",
              static_cast<double>(status.waiting.requests));
   page.gauge("num_prompt_tokens_waiting", "Prompt tokens of the requests that wait to be started.",
              static_cast<double>(status.waiting.prompt_tokens));
@@ -25,14 +26,12 @@ void fill_load(const LeaderStatus& status, rpc::MetricsPage& page) {
   page.gauge("kv_cache_blocks", blocks, engine.blocks_free - engine.blocks_cached, {{"state", "free"}});
   page.gauge("kv_cache_blocks_of_finished_requests",
              "Blocks owned by requests that have ended; anything but 0 is a bug.", engine.blocks_of_finished);
-  page.counter("prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.",
+  page.counter("prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache, once per sample.",
                static_cast<double>(engine.prompt_tokens));
   page.counter("prefix_cache_hits_total", "Prompt tokens found in the prefix cache.",
                static_cast<double>(engine.cached_prompt_tokens));
   page.counter("num_preemptions_total", "Requests put back to waiting because blocks ran out.",
                static_cast<double>(engine.preemptions));
-  page.counter("prompt_tokens_total", "Prompt tokens of requests the engine took.",
-               static_cast<double>(engine.prompt_tokens));
   page.counter("generation_tokens_total", "Tokens sampled.", static_cast<double>(engine.output_tokens));
   page.counter("engine_steps_total", "Steps planned.", static_cast<double>(engine.steps));
 }
@@ -55,6 +54,8 @@ void fill_requests(const ServingMetrics& metrics, rpc::MetricsPage& page) {
                  static_cast<double>(metrics.finished[static_cast<size_t>(reason)].value()),
                  {{"finished_reason", name}});
   }
+  page.counter("prompt_tokens_total", "Prompt tokens of the requests that were queued.",
+               static_cast<double>(metrics.queued_prompt_tokens.value()));
   page.counter("requests_completed_total", "Requests that ended with status OK.",
                static_cast<double>(metrics.succeeded.value()));
   page.counter("requests_cancelled_total", "Requests ended by Cancel, a client that left, or a deadline.",

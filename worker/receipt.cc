@@ -33,6 +33,7 @@ FinishReason reason_of(v1::FinishReason reason) {
 void Receipt::submitted(int32_t num_prompt_tokens, bool resumed) {
   submitted_ = true;
   num_prompt_tokens_ = num_prompt_tokens;
+  metrics_.queued_prompt_tokens.add(num_prompt_tokens);
   if (resumed) metrics_.resumed.add();
 }
 

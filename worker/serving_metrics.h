@@ -38,8 +38,9 @@ struct ServingMetrics {
   Histogram inter_token{step_time_bounds()};  // between tokens of one sample
   std::array<Counter, 5> finished;            // samples, by FinishReason
   Counter succeeded, cancelled, resumed;      // requests
-  CodeCounters rejected;                      // requests the engine never had
-  CodeCounters failed;                        // requests that ended with an error
+  Counter queued_prompt_tokens;
+  CodeCounters rejected;  // requests the engine never had
+  CodeCounters failed;    // requests that ended with an error
 };
 
 /// Now, as RequestTimes count.

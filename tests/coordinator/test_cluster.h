@@ -1,6 +1,7 @@
 #pragma once
 // A coordinator in this process, and how tests call it.
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -116,6 +117,13 @@ class Stream {
     return reader_->Finish();
   }
   void cancel() { context_.TryCancel(); }
+  /// Of a stream that has finished.
+  std::map<std::string, std::string> trailing_metadata() const {
+    std::map<std::string, std::string> metadata;
+    for (const auto& [key, value] : context_.GetServerTrailingMetadata())
+      metadata[std::string(key.data(), key.size())] = std::string(value.data(), value.size());
+    return metadata;
+  }
 
   v1::GenerateResponse message;
   v1::PromptInfo prompt;

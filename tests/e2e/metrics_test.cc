@@ -171,6 +171,7 @@ TEST_F(MetricsE2eTest, BothEndpointsUnderLoadAgreeWithWhatWasSent) {
   EXPECT_GT(leader(of_leader("prefix_cache_hits_total")), 0);
   EXPECT_LT(leader(of_leader("prefix_cache_hits_total")), leader(of_leader("prefix_cache_queries_total")));
   EXPECT_EQ(leader(of_leader("kv_cache_usage_perc")), 0);
+  EXPECT_EQ(leader(of_leader("kv_cache_blocks_of_finished_requests")), 0);
 
   // Told once a second, by the follower too.
   scrape_until("every rank has computed and summed", [&](const Scrape& now) {

@@ -104,7 +104,7 @@ TEST(StepPlanTest, ArrivesAsItWasSent) {
 }
 
 TEST(StepPlanTest, IdleAndStopPlansAreEmpty) {
-  for (StepPlan::Kind kind : {StepPlan::Kind::kIdle, StepPlan::Kind::kStop}) {
+  for (StepPlan::Kind kind : {StepPlan::Kind::kIdle, StepPlan::Kind::kStop, StepPlan::Kind::kReport}) {
     StepPlan plan, received = example();
     plan.kind = kind;
     plan.step = 5;
