@@ -6,8 +6,8 @@
 #include "absl/strings/str_cat.h"
 #include "coordinator/join_request.h"
 #include "coordinator/replica_session.h"
-#include "engine/plan/shard_plan.h"
 #include "proto/support/errors.h"
+#include "proto/support/job_layout.h"
 
 namespace trireme {
 namespace {
@@ -39,16 +39,9 @@ absl::Status ClusterService::plan_job(const v1::JoinJobRequest& request,
   if (asked != 0 && here != 0 && asked != here)
     return absl::FailedPreconditionError(absl::StrCat("tensor-parallel size: the job asks for ", asked,
                                                       ", the coordinator was started with ", here));
-  const auto plan =
-      plan_shards(model_shape(request.model()), rank_inventory(request), here != 0 ? here : asked);
-  if (!plan.ok()) return plan.status();
-  response.set_tensor_parallel_size(plan->tp_size);
-  for (size_t i = 0; i < plan->replicas.size(); ++i) {
-    v1::ReplicaPlan* replica = response.add_replicas();
-    replica->set_replica_id(absl::StrCat(request.job_id(), "-", i));
-    replica->mutable_ranks()->Assign(plan->replicas[i].begin(), plan->replicas[i].end());
-  }
-  return absl::OkStatus();
+  auto layout = rpc::plan_layout(request, here != 0 ? here : asked);
+  if (layout.ok()) response = *std::move(layout);
+  return layout.status();
 }
 
 grpc::ServerUnaryReactor* ClusterService::JoinJob(grpc::CallbackServerContext* context,

@@ -103,29 +103,6 @@ absl::Status check_registration(const v1::ReplicaRegistration& registration) {
   return check_range("port", registration.port(), 1, 65535);
 }
 
-ModelShape model_shape(const v1::ModelInfo& model) {
-  ModelShape shape;
-  shape.name = model.name();
-  shape.hidden_size = model.hidden_size();
-  shape.intermediate_size = model.intermediate_size();
-  shape.num_layers = model.num_layers();
-  shape.num_heads = model.num_heads();
-  shape.num_kv_heads = model.num_kv_heads();
-  shape.head_dim = model.head_dim();
-  shape.vocab_size = model.vocab_size();
-  shape.tie_word_embeddings = model.tie_word_embeddings();
-  shape.weight_dtype_bytes = model.weight_dtype_bytes();
-  shape.kv_dtype_bytes = model.kv_dtype_bytes();
-  return shape;
-}
-
-std::vector<RankInventory> rank_inventory(const v1::JoinJobRequest& request) {
-  std::vector<RankInventory> ranks;
-  for (const v1::RankInfo& rank : request.ranks())
-    ranks.push_back({rank.host(), rank.device(), rank.memory_bytes()});
-  return ranks;
-}
-
 absl::StatusOr<std::string> replica_address(const v1::ReplicaRegistration& registration,
                                             const std::string& peer) {
   if (!registration.advertise().empty()) return registration.advertise();

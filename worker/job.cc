@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "proto/support/job_layout.h"
 
 namespace trireme::worker {
 
@@ -13,22 +14,6 @@ namespace {
 
 absl::Status status_of(int code, const std::string& message) {
   return absl::Status(static_cast<absl::StatusCode>(code), message);
-}
-
-ModelShape shape_of(const v1::ModelInfo& model) {
-  ModelShape shape;
-  shape.name = model.name();
-  shape.hidden_size = model.hidden_size();
-  shape.intermediate_size = model.intermediate_size();
-  shape.num_layers = model.num_layers();
-  shape.num_heads = model.num_heads();
-  shape.num_kv_heads = model.num_kv_heads();
-  shape.head_dim = model.head_dim();
-  shape.vocab_size = model.vocab_size();
-  shape.tie_word_embeddings = model.tie_word_embeddings();
-  shape.weight_dtype_bytes = model.weight_dtype_bytes();
-  shape.kv_dtype_bytes = model.kv_dtype_bytes();
-  return shape;
 }
 
 /// A message as a broadcast carries it: its length in bytes, then the bytes.
@@ -165,19 +150,7 @@ int share_of_threads(const std::vector<std::vector<int>>& cpus, size_t rank) {
 }
 
 absl::StatusOr<v1::JoinJobResponse> plan_alone(const v1::JoinJobRequest& request) {
-  std::vector<RankInventory> ranks;
-  for (const v1::RankInfo& rank : request.ranks())
-    ranks.push_back({rank.host(), rank.device(), rank.memory_bytes()});
-  const auto plan = plan_shards(shape_of(request.model()), ranks, request.wanted_tensor_parallel_size());
-  if (!plan.ok()) return plan.status();
-  v1::JoinJobResponse response;
-  response.set_tensor_parallel_size(plan->tp_size);
-  for (size_t i = 0; i < plan->replicas.size(); ++i) {
-    v1::ReplicaPlan* replica = response.add_replicas();
-    replica->set_replica_id(absl::StrCat(request.job_id(), "-", i));
-    replica->mutable_ranks()->Assign(plan->replicas[i].begin(), plan->replicas[i].end());
-  }
-  return response;
+  return rpc::plan_layout(request, request.wanted_tensor_parallel_size());
 }
 
 absl::StatusOr<RankAssignment> plan_job(HostGroup& world, const v1::RankReport& own,

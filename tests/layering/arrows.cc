@@ -30,6 +30,7 @@ const std::vector<Rule>& rules() {
   };
   static const std::vector<Rule> kRules = {
       {"proto/", {"proto/", "engine/base/", "kernels/check.h"}},
+      {"proto/support/job_layout", {"proto/", "engine/base/", "engine/plan/"}},
       {"kernels/", {"kernels/"}},
       {"coordinator/", {"coordinator/", "proto/", "engine/base/", "engine/plan/"}},
       {"worker/", {"worker/", "proto/", "engine/", "kernels/"}},
