@@ -106,9 +106,7 @@ class Loader {
   }
 
   absl::Status choose_context() {
-    const RopeScaling& scaling = config_.model.rope_scaling;
-    int longest = config_.model.max_position_embeddings;
-    if (scaling.kind == RopeScaling::Kind::dynamic) longest = static_cast<int>(longest * scaling.factor);
+    const int longest = longest_context(config_.model);
     if (config_.max_context_len < 0 || config_.max_context_len > longest) {
       return absl::InvalidArgumentError(absl::StrCat("max_context_len: got ", config_.max_context_len,
                                                      ", wanted at most the model's ", longest));
@@ -213,6 +211,12 @@ int64_t resident_bytes() {
   int64_t total = 0, resident = 0;
   if (!(statm >> total >> resident)) return -1;
   return resident * sysconf(_SC_PAGESIZE);
+}
+
+int longest_context(const ModelConfig& model) {
+  const int longest = model.max_position_embeddings;
+  const bool stretches = model.rope_scaling.kind == RopeScaling::Kind::dynamic;
+  return stretches ? static_cast<int>(longest * model.rope_scaling.factor) : longest;
 }
 
 absl::StatusOr<LoadedRank> load_rank(const EngineConfig& config, HostGroup& group) {

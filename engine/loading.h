@@ -31,6 +31,9 @@ struct LoadedRank {
 /// over `group`: when any rank fails, all fail with its error.
 absl::StatusOr<LoadedRank> load_rank(const EngineConfig& config, HostGroup& group);
 
+/// Tokens that a context of the model may have.
+int longest_context(const ModelConfig& model);
+
 /// Resident bytes of this process, as the kernel counts them; -1 where it does not say.
 int64_t resident_bytes();
 

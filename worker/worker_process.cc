@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/engine.h"
+#include "engine/loading.h"
 #include "engine/parallel/agreement.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "worker/active_requests.h"
@@ -50,6 +51,12 @@ class WorkerProcess {
     // All ranks have the same error: rank 0 tells.
     if (!status.ok()) return failed(status, world_.rank() == 0);
     join_seconds_ = seconds_since(started_) - start_seconds_;
+    if (const int longest = longest_context(model_.config); options_.max_context_len > longest) {
+      failed(absl::InvalidArgumentError(absl::StrCat("--max-context-len: got ", options_.max_context_len,
+                                                     ", wanted at most the model's ", longest)),
+             world_.rank() == 0);
+      return ExitCode::kUsage;
+    }
     replica_ = world_.split(assignment_.replica_index, assignment_.tp_rank);
     status = load();
     if (!status.ok()) return failed(status, replica_->rank() == 0);

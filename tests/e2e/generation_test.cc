@@ -73,6 +73,14 @@ TEST_F(GenerationE2eTest, ALeaderServesWithoutCoordinatorAndWithoutMpirun) {
   EXPECT_EQ(tokens, tokens_at(2));
 }
 
+TEST_F(GenerationE2eTest, ContextBeyondTheModelsIsAWrongFlagOnEveryRank) {
+  Process& job = start({"mpirun", "--oversubscribe", "-np", "2", program("trireme-worker"), "--model",
+                        demo_model(), "--max-context-len", "100000"});
+  EXPECT_EQ(job.wait(deadline_in(30)), 64) << job.output();
+  EXPECT_NE(job.output().find("--max-context-len: got 100000, wanted at most the model's"), std::string::npos)
+      << job.output();
+}
+
 TEST_F(GenerationE2eTest, StreamedTextIsThePromptContinued) {
   start_coordinator();
   start_job(2);
