@@ -88,6 +88,13 @@ TEST(RankBytesTest, SeventyBillionParametersTakeTheirBytes) {
   EXPECT_EQ(part.kv_per_token, 40 * 1024);
 }
 
+TEST(RankBytesTest, TheLeaderCountsTokensOfEverySequence) {
+  const ModelShape model = llama_70b();
+  const auto two = layout_tensor_parallel(model, 2);
+  EXPECT_EQ(rank_bytes(model, *two, 0, 512, 64).token_counts, int64_t{4} * 64 * 128256);
+  EXPECT_EQ(rank_bytes(model, *two, 1, 512, 64).token_counts, 0);
+}
+
 TEST(PlanShardsTest, ChoosesTheSmallestSizeThatFits) {
   const auto plan = plan_shards(llama_70b(), ranks_with(8, 40), 0);
   ASSERT_TRUE(plan.ok()) << plan.status();
