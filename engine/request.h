@@ -18,8 +18,8 @@ struct SamplingParams {
   float top_p = 1;        // 1: off
   float min_p = 0;        // 0: off
   uint64_t seed = 0;
-  uint32_t sample_index = 0;  // which of the samples of one prompt: their random numbers differ
-  float repetition_penalty = 1;                            // 1: off; over prompt and output
+  uint32_t sample_index = 0;     // which of the samples of one prompt: their random numbers differ
+  float repetition_penalty = 1;  // 1: off; over prompt and output
   float presence_penalty = 0, frequency_penalty = 0;       // 0: off; over the output alone
   std::vector<std::pair<int32_t, float>> logit_bias = {};  // ids inside the vocabulary, each once
 };
@@ -78,6 +78,12 @@ struct PromptLogprobs {
   std::vector<TokenLogprob> top;  // [num_prompt_tokens - 1][num_top], most likely first
 };
 
+/// Apart from the token they belong to: most tokens have none, and many may wait for a slow reader.
+struct OutputLogprobs {
+  std::vector<TokenLogprob> top;                 // most likely first
+  std::shared_ptr<const PromptLogprobs> prompt;  // on the first token, where asked for
+};
+
 /// One token of one request.
 struct TokenOutput {
   RequestHandle handle = 0;
@@ -88,8 +94,15 @@ struct TokenOutput {
   bool has_token = true;                     // false when a request ends without a further token (cancelled)
   int32_t num_cached_tokens = 0;             // prompt tokens that were not computed; on the first output
   uint64_t first_step = 0;                   // the first step it was in, 0 if none; on the first output
-  std::vector<TokenLogprob> top_logprobs;    // most likely first
-  std::shared_ptr<const PromptLogprobs> prompt_logprobs;  // on the first token, where asked for
+  std::shared_ptr<const OutputLogprobs> more;  // null where nothing more was asked for
+
+  const std::vector<TokenLogprob>& top_logprobs() const {
+    static const std::vector<TokenLogprob> none;
+    return more == nullptr ? none : more->top;
+  }
+  std::shared_ptr<const PromptLogprobs> prompt_logprobs() const {
+    return more == nullptr ? nullptr : more->prompt;
+  }
 };
 
 }  // namespace trireme

@@ -13,7 +13,7 @@ Outbox::Push Outbox::wake() {
 
 // The prompt's log probabilities do not count: they come once, and the validator bounds them.
 size_t Outbox::bytes_of(const TokenOutput& output) {
-  return sizeof(TokenOutput) + output.top_logprobs.size() * sizeof(TokenLogprob);
+  return sizeof(TokenOutput) + output.top_logprobs().size() * sizeof(TokenLogprob);
 }
 
 Outbox::Push Outbox::push(const TokenOutput& output) {

@@ -44,8 +44,8 @@ void ResponseBuilder::append(const TokenOutput& output) {
     return;
   }
   if (!std::exchange(started_, true)) num_cached_tokens_ = output.num_cached_tokens;
-  if (output.prompt_logprobs != nullptr && !prompt_taken_) {
-    fill_prompt_logprobs(*output.prompt_logprobs, prompt_);
+  if (output.prompt_logprobs() != nullptr && !prompt_taken_) {
+    fill_prompt_logprobs(*output.prompt_logprobs(), prompt_);
     awaits_logprobs_ = false;
   }
   sample.append(output);

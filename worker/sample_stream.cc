@@ -50,9 +50,9 @@ void SampleStream::append(const TokenOutput& output) {
   if (output.has_token) {
     delta_.add_token_ids(output.token_id);
     if (options_.logprobs) {
-      fill_logprobs({output.token_id, output.logprob}, output.top_logprobs.data(), output.top_logprobs.size(),
-                    *delta_.add_logprobs());
-      num_pending_logprobs_ += 1 + output.top_logprobs.size();
+      fill_logprobs({output.token_id, output.logprob}, output.top_logprobs().data(),
+                    output.top_logprobs().size(), *delta_.add_logprobs());
+      num_pending_logprobs_ += 1 + output.top_logprobs().size();
     }
     append_token(output.token_id);
   }

@@ -23,6 +23,16 @@ absl::Status refuse(const char* what, int64_t got, const std::string& wanted) {
   return absl::InvalidArgumentError(absl::StrCat(what, ": got ", got, ", wanted ", wanted));
 }
 
+/// Those of the step's sampled row `index`.
+void add_top_logprobs(const StepLogprobs* step, size_t index, int32_t num_top, TokenOutput& output) {
+  if (num_top == 0 || !output.has_token) return;
+  const size_t begin = index * kMaxTopLogprobs;
+  auto more = std::make_shared<OutputLogprobs>();
+  more->top = top_of(step->top_ids.data() + begin, step->top_logprobs.data() + begin, num_top);
+  more->prompt = output.prompt_logprobs();
+  output.more = std::move(more);
+}
+
 }  // namespace
 
 Scheduler::Impl::Impl(const SchedulerConfig& config_in) : config(config_in), blocks(block_config(config_in)) {
@@ -123,11 +133,7 @@ void Scheduler::Impl::finish(const StepPlan& plan, const int32_t* token_ids, con
       outputs.push_back(end_without_number(*sequence));
     } else if (step.sample[row] != 0) {
       outputs.push_back(accept(*sequence, token_ids[index], logprobs == nullptr ? 0 : logprobs[index]));
-      const int64_t begin = static_cast<int64_t>(index) * kMaxTopLogprobs;
-      const int32_t num_top = plan.sampling[index].num_top_logprobs;
-      if (num_top > 0 && outputs.back().has_token)
-        outputs.back().top_logprobs =
-            top_of(more->top_ids.data() + begin, more->top_logprobs.data() + begin, num_top);
+      add_top_logprobs(more, index, plan.sampling[index].num_top_logprobs, outputs.back());
     } else if (sequence->running()) {
       publish(*sequence, /*replace=*/true);
     }
@@ -170,7 +176,8 @@ TokenOutput Scheduler::Impl::output_of(Sequence& sequence) {
     output.first_step = sequence.first_step;
     const auto& logprobs = sequence.prompt_logprobs;
     const size_t wanted = static_cast<size_t>(sequence.num_wanted_logprobs());
-    if (logprobs != nullptr && logprobs->logprobs.size() == wanted) output.prompt_logprobs = logprobs;
+    if (logprobs != nullptr && logprobs->logprobs.size() == wanted)
+      output.more = std::make_shared<OutputLogprobs>(OutputLogprobs{{}, logprobs});
   }
   return output;
 }

@@ -306,7 +306,9 @@ TokenOutput with_logprobs(int32_t id, int32_t num_top) {
   TokenOutput output;
   output.token_id = id;
   output.logprob = -0.5f;
-  for (int32_t i = 0; i < num_top; ++i) output.top_logprobs.push_back({i, -static_cast<float>(i)});
+  auto more = std::make_shared<OutputLogprobs>();
+  for (int32_t i = 0; i < num_top; ++i) more->top.push_back({i, -static_cast<float>(i)});
+  output.more = more;
   return output;
 }
 
@@ -338,7 +340,8 @@ TEST_F(ResponseBuilderTest, TheFirstMessageWaitsForThePromptsLogprobs) {
   EXPECT_FALSE(builder.next(message));
   TokenOutput output = with_logprobs('b', 0);
   PromptLogprobs logprobs{2, {-0.75f}, {{7, -0.25f}, {2, -0.75f}}};
-  output.prompt_logprobs = std::make_shared<PromptLogprobs>(logprobs);
+  output.more =
+      std::make_shared<OutputLogprobs>(OutputLogprobs{{}, std::make_shared<PromptLogprobs>(logprobs)});
   builder.append(output);
   ASSERT_TRUE(builder.next(message));
   ASSERT_EQ(message.prompt().logprobs_size(), 2);  // one per prompt token, which are 1 and 2

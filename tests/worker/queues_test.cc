@@ -64,21 +64,22 @@ TEST(OutboxTest, UnreadBytesAreBounded) {
 }
 
 TEST(OutboxTest, TopLogprobsCountThePromptsDoNot) {
-  Outbox outbox(4 * sizeof(TokenOutput));
+  Outbox outbox(8 * sizeof(TokenOutput));
   TokenOutput first = token(0);
-  first.prompt_logprobs = std::make_shared<PromptLogprobs>(PromptLogprobs{0, std::vector<float>(10'000), {}});
+  const PromptLogprobs prompt{0, std::vector<float>(10'000), {}};
+  first.more = std::make_shared<OutputLogprobs>(OutputLogprobs{{}, std::make_shared<PromptLogprobs>(prompt)});
   EXPECT_EQ(outbox.push(first), Outbox::Push::kWake);
   EXPECT_EQ(outbox.unread_bytes(), sizeof(TokenOutput));
   TokenOutput second = token(1);
-  second.top_logprobs.resize(20);
+  second.more = std::make_shared<OutputLogprobs>(OutputLogprobs{std::vector<TokenLogprob>(20), nullptr});
   EXPECT_EQ(outbox.push(second), Outbox::Push::kQueued);
   EXPECT_EQ(outbox.unread_bytes(), 2 * sizeof(TokenOutput) + 20 * sizeof(TokenLogprob));
   EXPECT_EQ(outbox.push(second), Outbox::Push::kOverflow);
   std::vector<TokenOutput> outputs;
   EXPECT_TRUE(outbox.drain(outputs).ok());
   ASSERT_EQ(outputs.size(), 2u);
-  EXPECT_NE(outputs[0].prompt_logprobs, nullptr);
-  EXPECT_EQ(outputs[1].top_logprobs.size(), 20u);
+  EXPECT_NE(outputs[0].prompt_logprobs(), nullptr);
+  EXPECT_EQ(outputs[1].top_logprobs().size(), 20u);
   EXPECT_EQ(outbox.unread_bytes(), 0u);
 }
 

@@ -24,10 +24,10 @@ std::vector<uint32_t> bits(const std::vector<TokenOutput>& outputs) {
   };
   for (const TokenOutput& output : outputs) {
     append({{output.token_id, output.logprob}});
-    append(output.top_logprobs);
-    if (output.prompt_logprobs == nullptr) continue;
-    for (const float logprob : output.prompt_logprobs->logprobs) all.push_back(bits_of(logprob));
-    append(output.prompt_logprobs->top);
+    append(output.top_logprobs());
+    if (output.prompt_logprobs() == nullptr) continue;
+    for (const float logprob : output.prompt_logprobs()->logprobs) all.push_back(bits_of(logprob));
+    append(output.prompt_logprobs()->top);
   }
   return all;
 }
@@ -154,7 +154,10 @@ TEST_P(InvarianceTest, ResumedAtEveryCutTheBitsAreTheSame) {
         for (int32_t i = 0; i < cut; ++i) resumed.resumed_outputs.push_back(whole[i].token_id);
         std::vector<TokenOutput>& rest = expected[resumed.handle];
         rest.assign(whole.begin() + cut, whole.end());
-        rest.front().prompt_logprobs = whole.front().prompt_logprobs;
+        auto more = std::make_shared<OutputLogprobs>();
+        more->top = rest.front().top_logprobs();
+        more->prompt = whole.front().prompt_logprobs();
+        rest.front().more = more;
       }
       requests.push_back(std::move(resumed));
     }

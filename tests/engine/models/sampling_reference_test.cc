@@ -65,11 +65,11 @@ TEST(SamplingReferenceTest, TokensAndLogprobsAreThoseOfTransformers) {
     ASSERT_EQ(ids, c.at("output_ids").get<std::vector<int32_t>>()) << c.at("model");
     for (size_t i = 0; i < got.size(); ++i) {
       EXPECT_NEAR(got[i].logprob, c["logprobs"][i].get<float>(), kTolerance);
-      ASSERT_EQ(got[i].top_logprobs.size(), size_t{kTop});
-      expect_top(got[i].top_logprobs.data(), c["top"][i]);
+      ASSERT_EQ(got[i].top_logprobs().size(), size_t{kTop});
+      expect_top(got[i].top_logprobs().data(), c["top"][i]);
     }
-    ASSERT_NE(got[0].prompt_logprobs, nullptr);
-    const PromptLogprobs& prompt = *got[0].prompt_logprobs;
+    ASSERT_NE(got[0].prompt_logprobs(), nullptr);
+    const PromptLogprobs& prompt = *got[0].prompt_logprobs();
     ASSERT_EQ(prompt.logprobs.size(), c["prompt_logprobs"].size());
     for (size_t i = 0; i < prompt.logprobs.size(); ++i) {
       EXPECT_NEAR(prompt.logprobs[i], c["prompt_logprobs"][i].get<float>(), kTolerance);

@@ -152,14 +152,14 @@ TEST_F(PlanSamplingTest, PromptLogprobsCoverEachPositionOnceInAnyChunks) {
     }
   }
   EXPECT_EQ(position, 18);
-  ASSERT_NE(outputs[0].prompt_logprobs, nullptr);
-  const PromptLogprobs& logprobs = *outputs[0].prompt_logprobs;
+  ASSERT_NE(outputs[0].prompt_logprobs(), nullptr);
+  const PromptLogprobs& logprobs = *outputs[0].prompt_logprobs();
   ASSERT_EQ(logprobs.logprobs.size(), 18u);
   for (size_t i = 0; i < 18; ++i) EXPECT_EQ(logprobs.logprobs[i], -static_cast<float>(request.prompt[i + 1]));
   ASSERT_EQ(logprobs.top.size(), 36u);
   EXPECT_EQ(logprobs.top[35].token_id, 1);
   outputs = step(1);
-  EXPECT_EQ(outputs[0].prompt_logprobs, nullptr);
+  EXPECT_EQ(outputs[0].prompt_logprobs(), nullptr);
   EXPECT_THAT(plan_.logprob_tokens, IsEmpty());
 }
 
@@ -168,8 +168,8 @@ TEST_F(PlanSamplingTest, OnePromptTokenHasNoLogprobs) {
   request.output.num_prompt_logprobs = 0;
   ASSERT_TRUE(scheduler_.add(request).ok());
   const auto outputs = step(1);
-  ASSERT_NE(outputs[0].prompt_logprobs, nullptr);
-  EXPECT_THAT(outputs[0].prompt_logprobs->logprobs, IsEmpty());
+  ASSERT_NE(outputs[0].prompt_logprobs(), nullptr);
+  EXPECT_THAT(outputs[0].prompt_logprobs()->logprobs, IsEmpty());
 }
 
 TEST_F(PlanSamplingTest, WantedPromptLogitsAreComputedThoughTheirPrefixIsCached) {
@@ -184,7 +184,7 @@ TEST_F(PlanSamplingTest, WantedPromptLogitsAreComputedThoughTheirPrefixIsCached)
   do outputs = step(1);
   while (outputs.empty());
   EXPECT_EQ(outputs[0].num_cached_tokens, 0);
-  EXPECT_EQ(outputs[0].prompt_logprobs->logprobs.size(), 16u);
+  EXPECT_EQ(outputs[0].prompt_logprobs()->logprobs.size(), 16u);
 }
 
 TEST_F(PlanSamplingTest, ALogprobThatIsNoNumberEndsTheRequest) {
@@ -205,10 +205,10 @@ TEST_F(PlanSamplingTest, TopLogprobsAreThoseAskedFor) {
   ASSERT_TRUE(scheduler_.add(without).ok());
   ASSERT_TRUE(scheduler_.add(with).ok());
   const auto outputs = step(1);
-  EXPECT_THAT(outputs.at(0).top_logprobs, IsEmpty());
-  ASSERT_EQ(outputs.at(1).top_logprobs.size(), 3u);
-  EXPECT_EQ(outputs[1].top_logprobs[2].token_id, 2);
-  EXPECT_EQ(outputs[1].top_logprobs[2].logprob, -22);  // row 1, place 2
+  EXPECT_THAT(outputs.at(0).top_logprobs(), IsEmpty());
+  ASSERT_EQ(outputs.at(1).top_logprobs().size(), 3u);
+  EXPECT_EQ(outputs[1].top_logprobs()[2].token_id, 2);
+  EXPECT_EQ(outputs[1].top_logprobs()[2].logprob, -22);  // row 1, place 2
 }
 
 TEST_F(PlanSamplingTest, WhatNoPlanCouldCarryIsRefused) {

@@ -100,9 +100,9 @@ absl::Status Simulation::take(const std::vector<TokenOutput>& outputs) {
     if (record.tokens.size() == record.request.resumed_outputs.size())
       record.num_cached_tokens = output.num_cached_tokens;
     if (output.has_token) record.tokens.push_back(output.token_id);
-    if (output.prompt_logprobs != nullptr && record.prompt_logprobs != nullptr)
+    if (output.prompt_logprobs() != nullptr && record.prompt_logprobs != nullptr)
       return absl::InternalError("the prompt's logprobs came twice");
-    if (output.prompt_logprobs != nullptr) record.prompt_logprobs = output.prompt_logprobs;
+    if (output.prompt_logprobs() != nullptr) record.prompt_logprobs = output.prompt_logprobs();
     record.finish = output.finish;
     if (record.finish == FinishReason::none) continue;
     if (absl::Status status = check_end(record); !status.ok()) return status;
