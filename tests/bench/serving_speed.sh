@@ -22,10 +22,19 @@ done
 [ ${#parts[@]} -gt 0 ] || parts=(batches prefix chunked relay serve)
 model=(--model-config "$root/tests/bench/models/llama-3.2-1b.json" --load-format dummy --threads "$threads")
 
+folder="" pids=()
+clean_up() {
+  [ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true
+  wait
+  [ -z "$folder" ] || rm -rf "$folder"
+  pids=() folder=""
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+
 serve() {
-  local folder address pids=()
+  local address
   folder=$(mktemp -d)
-  trap 'kill "${pids[@]}" 2>/dev/null; wait "${pids[@]}" 2>/dev/null; rm -rf "$folder"' RETURN
   "$bin/trireme-coordinator" --listen 127.0.0.1:0 >"$folder/coordinator" 2>&1 &
   pids+=($!)
   for _ in {1..200}; do
@@ -43,6 +52,7 @@ serve() {
       --requests $((streams * 3)) --goodput ttft:5000,tpot:250
     echo
   done
+  clean_up
 }
 
 for part in "${parts[@]}"; do
