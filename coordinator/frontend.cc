@@ -36,6 +36,12 @@ grpc::ServerUnaryReactor* answer(grpc::CallbackServerContext* context, const grp
   return reactor;
 }
 
+PromptChunks prompt_chunks(const v1::GenerateRequest& request) {
+  if (request.prompt_case() == v1::GenerateRequest::kText) return text_chunks(request.text());
+  const auto& ids = request.token_ids().ids();
+  return token_chunks(ids.data(), static_cast<size_t>(ids.size()));
+}
+
 grpc::Status check_bytes(const char* field, size_t got, size_t wanted) {
   if (got <= wanted) return grpc::Status::OK;
   return rpc::invalid_field(field, absl::StrCat("has ", got, "; at most ", wanted, " are allowed"));
@@ -70,10 +76,11 @@ grpc::Status Frontend::check_model(const std::string& model) const {
                                absl::StrCat("no model '", model, "'; served is '", served, "'"));
 }
 
-grpc::Status Frontend::assign(const std::string& model, std::unique_ptr<Assignment>* assignment) {
+grpc::Status Frontend::assign(const std::string& model, const RouteWish& wish,
+                              std::unique_ptr<Assignment>* assignment) {
   if (grpc::Status status = check_model(model); !status.ok()) return status;
   if (active_.closed()) return nobody_serves();
-  *assignment = membership_.assign();
+  *assignment = membership_.assign(wish);
   return *assignment ? grpc::Status::OK : nobody_serves();
 }
 
@@ -84,13 +91,14 @@ grpc::Status Frontend::admit(grpc::CallbackServerContext* context, const v1::Gen
   const auto violation = validate(rpc::request_fields(request), membership_.registry().limits());
   if (violation) return rpc::invalid_field(violation->field, violation->description);
   std::unique_ptr<Assignment> assignment;
-  if (grpc::Status status = assign(request.model(), &assignment); !status.ok()) return status;
+  RouteWish wish{prompt_chunks(request), {}};
+  if (grpc::Status status = assign(request.model(), wish, &assignment); !status.ok()) return status;
   v1::GenerateRequest fixed = request;
   if (fixed.request_id().empty())
     fixed.set_request_id(absl::StrFormat("%016x%016x", random_number(), random_number()));
   if (!fixed.sampling().has_seed()) fixed.mutable_sampling()->set_seed(random_number());
   auto made = std::make_shared<GenerateCall>(
-      std::move(fixed), membership_, std::move(assignment),
+      std::move(fixed), std::move(wish.prompt), membership_, std::move(assignment),
       capped_deadline(*context, options_.max_request_time), options_.request,
       RequestRecord(metrics_, arrival), sink,
       [this](const GenerateCall& ending, const grpc::Status& status) { ended(ending, status); });
@@ -185,7 +193,7 @@ grpc::ServerUnaryReactor* Frontend::Tokenize(grpc::CallbackServerContext* contex
   const auto most = static_cast<size_t>(RequestLimits{}.max_prompt_bytes);
   std::unique_ptr<Assignment> assignment;
   grpc::Status status = check_bytes("text", request->text().size(), most);
-  if (status.ok()) status = assign(request->model(), &assignment);
+  if (status.ok()) status = assign(request->model(), {}, &assignment);
   if (!status.ok()) return answer(context, status);
   return new ForwardedCall<v1::TokenizeRequest, v1::TokenizeResponse>(
       std::move(assignment), capped_deadline(*context, options_.max_unary_time),
@@ -198,7 +206,7 @@ grpc::ServerUnaryReactor* Frontend::Detokenize(grpc::CallbackServerContext* cont
   const auto most = static_cast<size_t>(RequestLimits{}.max_prompt_bytes);
   std::unique_ptr<Assignment> assignment;
   grpc::Status status = check_bytes("token_ids", static_cast<size_t>(request->token_ids_size()), most);
-  if (status.ok()) status = assign(request->model(), &assignment);
+  if (status.ok()) status = assign(request->model(), {}, &assignment);
   if (!status.ok()) return answer(context, status);
   return new ForwardedCall<v1::DetokenizeRequest, v1::DetokenizeResponse>(
       std::move(assignment), capped_deadline(*context, options_.max_unary_time),
@@ -209,7 +217,7 @@ grpc::ServerUnaryReactor* Frontend::GetModel(grpc::CallbackServerContext* contex
                                              const v1::GetModelRequest* request,
                                              v1::GetModelResponse* response) {
   std::unique_ptr<Assignment> assignment;
-  const grpc::Status status = assign(request->model(), &assignment);
+  const grpc::Status status = assign(request->model(), {}, &assignment);
   if (!status.ok()) return answer(context, status);
   return new ForwardedCall<v1::GetModelRequest, v1::GetModelResponse>(
       std::move(assignment), capped_deadline(*context, options_.max_unary_time),

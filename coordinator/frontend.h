@@ -80,7 +80,8 @@ class Frontend : public v1::Inference::CallbackService {
   grpc::Status check_model(const std::string& model) const;
   grpc::Status nobody_serves() const;
   /// OK with an assignment, else why not.
-  grpc::Status assign(const std::string& model, std::unique_ptr<Assignment>* assignment);
+  grpc::Status assign(const std::string& model, const RouteWish& wish,
+                      std::unique_ptr<Assignment>* assignment);
   uint64_t random_number();
 
   Membership& membership_;

@@ -30,11 +30,12 @@ LifeLimits life_limits(const RequestOptions& options, gpr_timespec deadline) {
 
 }  // namespace
 
-GenerateCall::GenerateCall(v1::GenerateRequest request, Membership& membership,
+GenerateCall::GenerateCall(v1::GenerateRequest request, PromptChunks prompt, Membership& membership,
                            std::unique_ptr<Assignment> assignment, gpr_timespec deadline,
                            const RequestOptions& options, RequestRecord record, GenerateSink& sink,
                            std::function<void(const GenerateCall&, const grpc::Status&)> on_end)
     : request_(std::move(request)),
+      prompt_(std::move(prompt)),
       membership_(membership),
       deadline_(deadline),
       options_(options),
@@ -66,9 +67,9 @@ void GenerateCall::start() {
 }
 
 bool GenerateCall::find_replica() {
-  std::vector<Incarnation> excluded = lost_;
-  excluded.insert(excluded.end(), refused_.begin(), refused_.end());
-  std::unique_ptr<Assignment> assignment = membership_.assign(excluded);
+  RouteWish wish{prompt_, lost_};
+  wish.excluded.insert(wish.excluded.end(), refused_.begin(), refused_.end());
+  std::unique_ptr<Assignment> assignment = membership_.assign(wish);
   if (!assignment) return false;
   set_attempt(std::move(assignment));
   return true;

@@ -46,10 +46,11 @@ class GenerateCall : public std::enable_shared_from_this<GenerateCall>,
  public:
   using Time = RequestLife::Time;
 
-  /// `request` has its id and seed; `assignment` is for the first attempt. `on_end` is called once, before
-  /// the sink hears of the end.
-  GenerateCall(v1::GenerateRequest request, Membership& membership, std::unique_ptr<Assignment> assignment,
-               gpr_timespec deadline, const RequestOptions& options, RequestRecord record, GenerateSink& sink,
+  /// `request` has its id and seed; `assignment` is for the first attempt, `prompt` helps to choose further
+  /// ones. `on_end` is called once, before the sink hears of the end.
+  GenerateCall(v1::GenerateRequest request, PromptChunks prompt, Membership& membership,
+               std::unique_ptr<Assignment> assignment, gpr_timespec deadline, const RequestOptions& options,
+               RequestRecord record, GenerateSink& sink,
                std::function<void(const GenerateCall&, const grpc::Status&)> on_end);
 
   void start();
@@ -95,6 +96,7 @@ class GenerateCall : public std::enable_shared_from_this<GenerateCall>,
   grpc::Status lost(const std::string& why) const;
 
   v1::GenerateRequest request_;  // `resume` grows between attempts
+  const PromptChunks prompt_;
   Membership& membership_;
   const gpr_timespec deadline_;
   const RequestOptions options_;

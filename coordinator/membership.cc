@@ -93,8 +93,8 @@ void Membership::leave(LeaseId lease) {
   if (lease_end_) lease_end_(lease);
 }
 
-std::unique_ptr<Assignment> Membership::assign(const std::vector<Incarnation>& excluded) {
-  while (const std::optional<LeaseId> lease = registry_.acquire(excluded)) {
+std::unique_ptr<Assignment> Membership::assign(const RouteWish& wish) {
+  while (const std::optional<LeaseId> lease = registry_.acquire(wish)) {
     std::lock_guard lock(mutex_);
     const auto member = members_.find(*lease);
     if (member != members_.end()) return std::make_unique<Assignment>(registry_, member->second.link);

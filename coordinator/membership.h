@@ -64,8 +64,8 @@ class Membership {
   void report(LeaseId lease, const v1::ReplicaLoad& load);
   void leave(LeaseId lease);
 
-  /// The least loaded serving replica that is none of `excluded`; null when there is none.
-  std::unique_ptr<Assignment> assign(const std::vector<Incarnation>& excluded = {});
+  /// A serving replica that is not excluded, as the Router chooses; null when there is none.
+  std::unique_ptr<Assignment> assign(const RouteWish& wish = {});
 
   const ReplicaRegistry& registry() const { return registry_; }
   std::vector<v1::ReplicaStatus> describe() const;

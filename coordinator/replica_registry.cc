@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "coordinator/router.h"
 
 namespace trireme {
 namespace {
@@ -112,20 +111,20 @@ void ReplicaRegistry::report(LeaseId lease, int64_t waiting) {
 
 void ReplicaRegistry::end(LeaseId lease) {
   std::lock_guard lock(mutex_);
-  leases_.erase(lease);
+  if (leases_.erase(lease) > 0) router_.forget(lease);
 }
 
-std::optional<LeaseId> ReplicaRegistry::acquire(const std::vector<Incarnation>& excluded) {
+std::optional<LeaseId> ReplicaRegistry::acquire(const RouteWish& wish) {
   std::lock_guard lock(mutex_);
   std::vector<ReplicaView> views;
   std::vector<Entry*> entries;
   for (auto& [lease, entry] : leases_) {
-    if (entry.record.phase != ReplicaPhase::serving || is_any_of(entry.record.description, excluded))
+    if (entry.record.phase != ReplicaPhase::serving || is_any_of(entry.record.description, wish.excluded))
       continue;
-    views.push_back({entry.record.outstanding, entry.record.waiting, entry.last_chosen});
+    views.push_back({lease, entry.record.outstanding, entry.record.waiting, entry.last_chosen});
     entries.push_back(&entry);
   }
-  const std::optional<size_t> chosen = choose_replica(views);
+  const std::optional<size_t> chosen = router_.choose(views, wish.prompt);
   if (!chosen) return std::nullopt;
   Entry& entry = *entries[*chosen];
   ++entry.record.outstanding;

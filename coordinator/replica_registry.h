@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "coordinator/router.h"
 #include "engine/base/request_limits.h"
 
 namespace trireme {
@@ -37,6 +38,12 @@ struct ReplicaDescription {
 struct Incarnation {
   std::string replica_id;
   std::string incarnation;
+};
+
+/// What a request wants of its replica.
+struct RouteWish {
+  PromptChunks prompt;
+  std::vector<Incarnation> excluded;
 };
 
 /// Names one registration; never used again.
@@ -72,9 +79,9 @@ class ReplicaRegistry {
   /// The replica is gone. Unknown leases are ignored by this and all calls above.
   void end(LeaseId lease);
 
-  /// Chooses a serving replica that is none of `excluded` and counts a request on it, which release() takes
-  /// back.
-  std::optional<LeaseId> acquire(const std::vector<Incarnation>& excluded = {});
+  /// Chooses a serving replica that is not excluded (Router) and counts a request on it, which release()
+  /// takes back.
+  std::optional<LeaseId> acquire(const RouteWish& wish = {});
   void release(LeaseId lease);
 
   bool is_live(LeaseId lease) const;
@@ -98,6 +105,7 @@ class ReplicaRegistry {
 
   mutable std::mutex mutex_;
   std::map<LeaseId, Entry> leases_;
+  Router router_;
   LeaseId next_lease_ = 1;
   uint64_t num_choices_ = 0;
   std::deque<std::pair<std::string, std::string>>
