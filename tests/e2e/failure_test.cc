@@ -31,8 +31,8 @@ int used_blocks(const v1::GetClusterResponse& cluster) {
 
 class FailureE2eTest : public ServiceFixture {
  protected:
-  void start_replicas(int count) {
-    start_coordinator();
+  void start_replicas(int count, std::vector<std::string> options = {}) {
+    start_coordinator(std::move(options));
     for (int i = 0; i < count; ++i) start_job(2, {"--tensor-parallel", "2"}, endless_model());
     wait_serving(2 * count);
     stub_ = inference_stub();
@@ -66,17 +66,15 @@ class FailureE2eTest : public ServiceFixture {
   std::unique_ptr<v1::Inference::Stub> stub_;
 };
 
-class KilledRankE2eTest : public FailureE2eTest, public ::testing::WithParamInterface<int> {};
-
-TEST_P(KilledRankE2eTest, ItsStreamEndsUnavailableAndTheOtherReplicaGoesOn) {
-  start_replicas(2);
+TEST_F(FailureE2eTest, WithoutResumesAKilledRankEndsItsStream) {
+  start_replicas(2, {"--max-resumes", "0"});
   Stream stream(*stub_, greedy_request("In the beginning", kEndless));
   ASSERT_TRUE(stream.read_tokens(3));
   const std::vector<Rank> job = busiest_job();
   ASSERT_EQ(job.size(), 2);
   // A job that dies may leave Open MPI's shared memory behind; serve.sh is there to sweep it.
   shared_memory_may_stay_ = true;
-  kill(job[static_cast<size_t>(GetParam())].pid, SIGKILL);
+  kill(job[0].pid, SIGKILL);
 
   const grpc::Status status = stream.finish();
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE) << status.error_message();
@@ -95,8 +93,6 @@ TEST_P(KilledRankE2eTest, ItsStreamEndsUnavailableAndTheOtherReplicaGoesOn) {
     EXPECT_EQ(run.json["token_ids"][i], tokens[i]) << i;
   }
 }
-
-INSTANTIATE_TEST_SUITE_P(LeaderAndFollower, KilledRankE2eTest, ::testing::Values(0, 1));
 
 TEST_F(FailureE2eTest, AllReplicasGoneIsUnavailableWithARetryDelay) {
   start_coordinator();

@@ -4,6 +4,7 @@
 #include <fstream>
 #include <stdexcept>
 
+#include "proto/support/collect.h"
 #include "proto/support/endpoint.h"
 
 namespace trireme::testing {
@@ -98,6 +99,13 @@ void ServiceFixture::wait_serving(int num_ranks) {
                            status.output());
 }
 
+void ServiceFixture::await_dead_job() {
+  const auto deadline = deadline_in(20);
+  while (first_ended_job() == nullptr && SteadyClock::now() < deadline) cluster();
+  EXPECT_NE(first_ended_job(), nullptr) << "the job goes on";
+  std::erase_if(jobs_, [](Process* job) { return !job->running(); });
+}
+
 const Process* ServiceFixture::first_ended_job() const {
   for (Process* job : jobs_) {
     if (!job->running()) return job;
@@ -150,7 +158,8 @@ std::unique_ptr<v1::Inference::Stub> ServiceFixture::inference_stub() const {
   return v1::Inference::NewStub(rpc::create_channel(address_));
 }
 
-Stream::Stream(v1::Inference::Stub& stub, const v1::GenerateRequest& request, double timeout_s) {
+Stream::Stream(v1::Inference::Stub& stub, const v1::GenerateRequest& request, double timeout_s)
+    : num_samples_(request.output().has_n() ? request.output().n() : 1) {
   set_timeout(context_, timeout_s);
   reader_ = stub.Generate(&context_, request);
   thread_ = std::thread([this] { read_all(); });
@@ -165,6 +174,7 @@ void Stream::read_all() {
   v1::GenerateResponse message;
   while (reader_->Read(&message)) {
     const std::lock_guard lock(mutex_);
+    EXPECT_TRUE(rpc::collect(message, num_samples_, result_));
     for (const v1::Delta& delta : message.deltas()) {
       token_ids_.insert(token_ids_.end(), delta.token_ids().begin(), delta.token_ids().end());
     }
@@ -188,6 +198,11 @@ grpc::Status Stream::finish() {
   std::unique_lock lock(mutex_);
   if (changed_.wait_until(lock, deadline_in(60), [&] { return finished_; })) return status_;
   return {grpc::StatusCode::UNKNOWN, "the stream did not end within 60 s"};
+}
+
+v1::GenerateOnceResponse Stream::result() const {
+  const std::lock_guard lock(mutex_);
+  return result_;
 }
 
 std::vector<int> Stream::token_ids() const {

@@ -43,6 +43,8 @@ class ServiceFixture : public ProcessFixture {
   /// Waits until replicas of this many ranks together serve. Throws, which ends the test, when they do not in
   /// time, or when one of the jobs ends.
   void wait_serving(int num_ranks);
+  /// Waits until a job has ended, as one with a killed rank soon has; wait_serving() minds it no more.
+  void await_dead_job();
 
   /// Runs `trireme` to its end.
   CommandResult run_trireme(std::vector<std::string> arguments, double seconds = 60);
@@ -83,6 +85,8 @@ class Stream {
   grpc::Status finish();
   std::vector<int> token_ids() const;
   int num_tokens() const { return static_cast<int>(token_ids().size()); }
+  /// What came so far: every sample's text, ids and logprobs, and how it ended.
+  v1::GenerateOnceResponse result() const;
 
  private:
   void read_all();
@@ -91,7 +95,9 @@ class Stream {
   std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> reader_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
+  const int num_samples_;
   std::vector<int> token_ids_;
+  v1::GenerateOnceResponse result_;
   grpc::Status status_;
   bool finished_ = false;
   std::thread thread_;
