@@ -12,8 +12,9 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 /// A replica that resets a stream, as one does whose unread output grows too large, looks like one that ends.
-/// After a write that took this long it was the client: the buffers on the way are full only then.
+/// Shortly after a write that took a second it was the client: the buffers on the way are full only then.
 constexpr std::chrono::seconds kSlowWrite{1};
+constexpr std::chrono::seconds kShortly{10};
 
 int num_samples(const v1::GenerateRequest& request) {
   return request.output().has_n() ? request.output().n() : 1;
@@ -134,7 +135,8 @@ bool GenerateCall::was_cancelled() const {
 void GenerateCall::on_written(bool ok) {
   {
     std::lock_guard lock(mutex_);
-    last_write_ = steady_clock::now() - *std::exchange(write_began_, std::nullopt);
+    const Time now = steady_clock::now();
+    if (now - *std::exchange(write_began_, std::nullopt) >= kSlowWrite) last_slow_write_ = now;
   }
   attempt_->on_written(ok);
 }
@@ -165,6 +167,10 @@ void GenerateCall::cancel_request(gpr_timespec deadline, std::function<void()> d
     done();
 }
 
+bool GenerateCall::client_was_slow() const {
+  return last_slow_write_ && steady_clock::now() - *last_slow_write_ < kShortly;
+}
+
 AttemptEnd GenerateCall::judge(RelayEnd cause, const grpc::Status& status) const {
   if (has_usage_) return AttemptEnd::done;  // everything was passed on
   if (cause == RelayEnd::replica_lost) return AttemptEnd::lost;
@@ -172,8 +178,7 @@ AttemptEnd GenerateCall::judge(RelayEnd cause, const grpc::Status& status) const
   const grpc::StatusCode code = status.error_code();
   if (code == grpc::StatusCode::RESOURCE_EXHAUSTED && !attempt_->has_message()) return AttemptEnd::refused;
   // Nobody here cancelled: a server that goes away ends its calls so.
-  if (code == grpc::StatusCode::CANCELLED)
-    return last_write_ >= kSlowWrite ? AttemptEnd::done : AttemptEnd::lost;
+  if (code == grpc::StatusCode::CANCELLED) return client_was_slow() ? AttemptEnd::done : AttemptEnd::lost;
   return code == grpc::StatusCode::UNAVAILABLE ? AttemptEnd::lost : AttemptEnd::done;
 }
 

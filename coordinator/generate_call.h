@@ -87,6 +87,7 @@ class GenerateCall : public std::enable_shared_from_this<GenerateCall>,
   std::shared_ptr<ReplicaCall> attempt() const;
   void fill_resume();
   bool is_slow(Time now) const;
+  bool client_was_slow() const;
   /// What is passed on, and only that. False when it cannot be.
   bool record(const v1::GenerateResponse& message);
   AttemptEnd judge(RelayEnd cause, const grpc::Status& status) const;
@@ -106,7 +107,7 @@ class GenerateCall : public std::enable_shared_from_this<GenerateCall>,
   std::shared_ptr<GenerateCall> self_;  // from start() to the end
 
   // Used by one event after the other: messages, then the end of the attempt, then the next one's start.
-  std::chrono::steady_clock::duration last_write_{0};  // how long it took
+  std::optional<Time> last_slow_write_;  // when it ended
   RequestRecord record_;
   Transcript transcript_;
   bool has_prompt_ = false;

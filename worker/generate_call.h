@@ -1,6 +1,7 @@
 #pragma once
 // One running Generate or GenerateOnce, but for its gRPC reactor.
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -30,7 +31,8 @@ struct CallEnvironment {
   Leader& leader;
   TaskPool& pool;
   ActiveRequests& active;
-  size_t max_unread_bytes;  // of one request
+  size_t max_unread_bytes;                  // of one request
+  std::chrono::milliseconds write_timeout;  // for one message
 };
 
 /// The life of a request on the leader: admitted on an RPC thread, tokenized on the pool, run by the leader,
@@ -60,6 +62,8 @@ class GenerateCall : public RequestSink,
   /// must not be waited for.
   virtual void reset_stream() = 0;
 
+  /// With mutex_ held: ends the call with an error.
+  void fail(grpc::Status error);
   /// With mutex_ held: nobody listens any more.
   void abandon();
   /// With mutex_ held: the outcome is certain; frees the request id and, where it still runs, the engine's
@@ -77,7 +81,6 @@ class GenerateCall : public RequestSink,
   grpc::Status make_builder(const Request& request, std::optional<ResponseBuilder>& builder);
   void submit(std::vector<Request> samples);
   void end_finished_samples();
-  void fail(grpc::Status error);
   void account_end();
   void end_engine_side();
 

@@ -24,7 +24,16 @@ StreamCall* StreamCall::start(const CallEnvironment& environment, grpc::Callback
   return call.get();
 }
 
+bool StreamCall::write_is_late() const {
+  return writing_ && error_.ok() && !abandoned_ &&
+         std::chrono::steady_clock::now() - write_began_ > write_timeout_;
+}
+
 void StreamCall::flush() {
+  if (write_is_late()) {
+    reset_stream();
+    return fail(grpc::Status(grpc::StatusCode::CANCELLED, "cancelled: a message was not taken in time"));
+  }
   if (!writing_ && !ended_) write_next();
   account();
 }
@@ -51,6 +60,7 @@ void StreamCall::write_next() {
     return StartWriteAndFinish(&message_, {}, grpc::Status::OK);
   }
   writing_ = true;
+  write_began_ = std::chrono::steady_clock::now();
   writing_bytes_ = pending_bytes - builder_->pending_bytes();
   StartWrite(&message_);
 }

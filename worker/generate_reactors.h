@@ -11,13 +11,16 @@
 namespace trireme::worker {
 
 /// Generate: one write in flight; what comes meanwhile is coalesced into the next message. Unwritten bytes
-/// count against the outbox's limit.
+/// count against the outbox's limit. A write counts as done when gRPC has taken it: it holds what HTTP/2's
+/// windows and the sockets' buffers on the way hold, 2 to 4 MB for each hop, before a write waits. A write
+/// that waits longer than the timeout ends the request; that is looked at when there are new tokens, since a
+/// request that makes none keeps nobody waiting.
 class StreamCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>, public GenerateCall {
  public:
   static StreamCall* start(const CallEnvironment& environment, grpc::CallbackServerContext* context,
                            const v1::GenerateRequest& message);
   StreamCall(const CallEnvironment& environment, grpc::CallbackServerContext* context)
-      : GenerateCall(environment), context_(context) {}
+      : GenerateCall(environment), write_timeout_(environment.write_timeout), context_(context) {}
 
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
@@ -28,16 +31,19 @@ class StreamCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>, 
   void reset_stream() override { context_->TryCancel(); }
 
  private:
+  bool write_is_late() const;
   void write_next();
   void account();
 
+  const std::chrono::milliseconds write_timeout_;
   grpc::CallbackServerContext* const context_;
   std::shared_ptr<StreamCall> self_;
   v1::GenerateResponse message_;
   size_t writing_bytes_ = 0;
   size_t held_bytes_ = 0;
   bool writing_ = false;
-  bool ended_ = false;  // Finish, or a write that finishes, was called
+  std::chrono::steady_clock::time_point write_began_;  // while writing_
+  bool ended_ = false;                                 // Finish, or a write that finishes, was called
 };
 
 /// GenerateOnce: the same, gathered into one message.

@@ -1,6 +1,7 @@
 #pragma once
 // The Inference service of a leader.
 
+#include <chrono>
 #include <cstddef>
 #include <functional>
 
@@ -19,6 +20,7 @@ struct GenerateServiceOptions {
   int num_tokenizer_threads = 2;
   size_t max_queued_prompts = 256;                       // that wait to be tokenized
   size_t max_unread_bytes = Outbox::kDefaultLimitBytes;  // of one request; beyond it is cancelled
+  std::chrono::milliseconds write_timeout{30'000};       // for a client to take one message; then likewise
 };
 
 /// Callback API. RPC threads only validate; text becomes tokens on a small pool. `model` and `leader` must
@@ -44,7 +46,9 @@ class GenerateService final : public v1::Inference::CallbackService {
 
  private:
   grpc::Status check_text_request(const std::string& model) const;
-  CallEnvironment environment() { return {model_, leader_, pool_, active_, options_.max_unread_bytes}; }
+  CallEnvironment environment() {
+    return {model_, leader_, pool_, active_, options_.max_unread_bytes, options_.write_timeout};
+  }
   /// Runs `work` on the pool and finishes the call with what it returns.
   grpc::ServerUnaryReactor* run_on_pool(grpc::CallbackServerContext* context,
                                         std::function<grpc::Status()> work);

@@ -121,6 +121,13 @@ void add_service_flags(CLI::App& app, WorkerOptions& options) {
   app.add_option("--max-queued-tokens", options.max_queued_tokens, "of prompts that wait to be started")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
       ->capture_default_str();
+  app.add_option("--max-unread-bytes", options.max_unread_bytes,
+                 "of a request's output; one whose client leaves more unread is cancelled")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::Range(uint64_t{4096}, uint64_t{1} << 40))
+      ->capture_default_str();
+  add_seconds(app, "--write-timeout", options.write_timeout,
+              "for a client to take one message; its request is cancelled after");
   add_seconds(app, "--step-timeout", options.step_timeout,
               "a step without progress for this long ends the process; 0: never");
   add_seconds(app, "--join-timeout", options.join_timeout, "to reach the coordinator and the other ranks");

@@ -35,7 +35,9 @@ struct WorkerOptions {
   bool prefix_cache = true;
   int64_t max_queued_requests = 256;
   int64_t max_queued_tokens = 512 << 10;
+  uint64_t max_unread_bytes = 256 << 10;  // of one request's output
 
+  std::chrono::milliseconds write_timeout{30'000};
   std::chrono::milliseconds step_timeout{10'000};
   std::chrono::milliseconds join_timeout{60'000};
   std::chrono::milliseconds load_timeout{1'800'000};

@@ -250,6 +250,8 @@ class WorkerProcess {
     process.metrics_listen = options_.metrics_listen;
     process.coordinator = options_.coordinator;
     process.drain_timeout = options_.drain_timeout;
+    process.service.max_unread_bytes = options_.max_unread_bytes;
+    process.service.write_timeout = options_.write_timeout;
     process.leader.queue = {options_.max_queued_requests, options_.max_queued_tokens};
     Watchdog watchdog(engine_->progress(), options_.step_timeout, who());
     const LifeSign life_sign = [this] { return engine_->progress().counter.load(); };

@@ -424,6 +424,27 @@ TEST_F(GenerateServiceTest, ReaderThatNeverReadsLosesItsRequestAndNobodyElse) {
   EXPECT_EQ(read_all(*deaf).status.error_code(), grpc::StatusCode::CANCELLED);
 }
 
+TEST_F(GenerateServiceTest, WriteThatIsNotTakenInTimeEndsItsRequestAlone) {
+  GenerateServiceOptions options;
+  options.max_unread_bytes = 1 << 30;
+  options.write_timeout = std::chrono::milliseconds(200);
+  FakeEngine::Script script = saying("abcdef");
+  script.finish = [](const Request& asked, int32_t n) {
+    return asked.prompt[0] == 'd' || n < 1000 ? FinishReason::none : FinishReason::stop;
+  };
+  script.token = [](const Request&, int32_t n) { return nth_byte("abcdef", n % 6); };
+  script.tokens_per_step = 64;
+  start(script, options);
+  v1::GenerateRequest asked = request("deaf", 1 << 23);
+  asked.mutable_output()->set_logprobs(0);
+  auto deaf_context = context(60);
+  auto deaf = stub->Generate(deaf_context.get(), asked);
+  EXPECT_TRUE(engine->wait_for([](const auto& counts) { return counts.submitted.size() == 1; }));
+  EXPECT_TRUE(generate(request("other", 1 << 20)).status.ok());
+  EXPECT_TRUE(engine->wait_for([](const auto& counts) { return counts.cancelled.size() == 1; }));
+  EXPECT_EQ(read_all(*deaf).status.error_code(), grpc::StatusCode::CANCELLED);
+}
+
 TEST_F(GenerateServiceTest, NumericalErrorEndsThatRequestAlone) {
   FakeEngine::Script script;
   script.token = [](const Request&, int32_t n) { return nth_byte("abcdef", n); };
