@@ -25,6 +25,7 @@ requests may finish first, a second signal ends them.
   --hostfile F               "HOST slots=N" per line; replicas take slots in order. Programs and model must lie at the
                              same path on every host, and HOST must be one that reaches this one (--listen)
   --interface CIDR|NAME      network between the hosts, e.g. 10.0.0.0/24 (needed where hosts share a local-only subnet)
+  --coordinator-option X     pass X on to trireme-coordinator, e.g. --resume-timeout=60; may be repeated
   --worker-option X          pass X on to trireme-worker; may be repeated
   --mpirun-option X          pass X on to mpirun; may be repeated
   --ready-timeout S          give up when not ready after S seconds [600]
@@ -39,7 +40,7 @@ END
 
 model="" tensor_parallel=auto replicas=1 backend=auto compute_dtype=auto threads=0 port=50051 listen=127.0.0.1
 metrics_port=0 insecure=false hostfile="" interface="" worker_options=() mpirun_options=() ready_timeout=600 drain_timeout=30
-run_dir="" bin=""
+run_dir="" bin="" coordinator_options=()
 while [ $# -gt 0 ]; do
   option=$1
   case $option in
@@ -60,6 +61,7 @@ while [ $# -gt 0 ]; do
     --metrics-port) metrics_port=$2 ;;
     --hostfile) hostfile=$2 ;;
     --interface) interface=$2 ;;
+    --coordinator-option) coordinator_options+=("$2") ;;
     --worker-option) worker_options+=("$2") ;;
     --mpirun-option) mpirun_options+=("$2") ;;
     --ready-timeout) ready_timeout=$2; positive --ready-timeout "$2" ;;
@@ -134,7 +136,7 @@ launch() {  # SERVICE COMMAND...
 }
 
 start_service() {  # SERVICE
-  local options=()
+  local options=("${coordinator_options[@]}")
   if [ "$1" = coordinator ]; then
     $insecure && options+=(--insecure)
     launch coordinator "$bin/trireme-coordinator" --listen "$listen:$port" --drain-timeout "$drain_timeout" \

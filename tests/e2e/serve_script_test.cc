@@ -72,6 +72,25 @@ TEST_F(ServeScriptE2eTest, AKilledReplicaComesBackByItself) {
   EXPECT_EQ(run.exit_code, 0) << run.output;
 }
 
+TEST_F(ServeScriptE2eTest, AStreamOutlivesItsOnlyReplica) {
+  Process& server = serve({"--model", demo_model(), "--tensor-parallel", "2", "--port", "0",
+                           "--coordinator-option=--resume-timeout", "--coordinator-option=60"});
+  wait_ready(server);
+  const pid_t leader = ranks()[0].pid;
+  const auto stub = inference_stub();
+  const v1::GenerateRequest request = greedy_request("In the beginning", 200);
+  Stream broken(*stub, request);
+  ASSERT_TRUE(broken.read_tokens(1));
+  kill(leader, SIGKILL);
+  const grpc::Status status = broken.finish();
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(cluster().requests_resumed(), 1);
+  Stream unbroken(*stub, request);
+  EXPECT_TRUE(unbroken.finish().ok());
+  EXPECT_EQ(broken.result().completions(0).text(), unbroken.result().completions(0).text());
+  EXPECT_EQ(broken.token_ids(), unbroken.token_ids());
+}
+
 TEST_F(ServeScriptE2eTest, ItsOwnDeathEndsEverything) {
   Process& server = serve({"--model", demo_model(), "--tensor-parallel", "2", "--port", "0", "--run-dir",
                            (folder() / "run").string()});
