@@ -10,7 +10,9 @@ int64_t steady_ns() {
 }
 
 void StepClock::begin(uint64_t step, int64_t collective_ns) {
-  marks_[step % kMaxMarks] = {step, steady_ns(), collective_ns};
+  const int64_t time_ns = steady_ns();
+  for (uint64_t planned = step; planned < step + kMaxPlans; ++planned)
+    marks_[planned % kMaxMarks] = {planned, time_ns, collective_ns};
 }
 
 void StepClock::end(int64_t collective_ns) { now_ = {0, steady_ns(), collective_ns}; }

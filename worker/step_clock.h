@@ -16,7 +16,7 @@ class StepClock {
  public:
   explicit StepClock(ServingMetrics& metrics) : metrics_(metrics) {}
 
-  /// A step begins; if it plans anything new, the plan has the number `step`. `collective_ns`: what the
+  /// A step begins; what it plans anew has the number `step` and those after it. `collective_ns`: what the
   /// engine has spent in collectives so far.
   void begin(uint64_t step, int64_t collective_ns);
   /// It has ended; its outputs are noted next.
@@ -27,6 +27,7 @@ class StepClock {
  private:
   /// A prefill over more steps than this loses the time it began.
   static constexpr size_t kMaxMarks = 1024;
+  static constexpr uint64_t kMaxPlans = 8;  // that one call of step() makes, EngineConfig::steps_ahead + 1
   struct Mark {
     uint64_t step = 0;
     int64_t time_ns = 0;
