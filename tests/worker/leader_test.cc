@@ -254,9 +254,13 @@ TEST_F(LeaderTest, EngineThatHasLostABlockIsBrokenWhenItBecomesIdle) {
   auto sink = std::make_shared<Sink>();
   ASSERT_TRUE(leader->submit(request(3), sink).ok());
   ASSERT_TRUE(sink->wait_ended());
-  engine->set_integrity(absl::InternalError("block 3 is lost"));
+  engine->hold();
   auto last = std::make_shared<Sink>();
   ASSERT_TRUE(leader->submit(request(3), last).ok());
+  // While it runs: the engine is not idle before its end.
+  ASSERT_TRUE(engine->wait_for([](const auto& counts) { return counts.submitted.size() == 2; }));
+  engine->set_integrity(absl::InternalError("block 3 is lost"));
+  engine->let_go();
   ASSERT_TRUE(last->wait_ended());
   EXPECT_EQ(last->outputs().size(), 3u);
   thread.join();
