@@ -64,20 +64,57 @@ void BlockRunner::prepare(const Launch& launch, const Dim3& block_index, const s
 
 void BlockRunner::schedule() {
   while (num_alive_ > 0) {
-    if (options().order == Order::shuffled) std::shuffle(order_.begin(), order_.end(), random_);
-    bool moved = false;
-    for (const uint32_t i : order_) {
-      Thread& thread = threads_[i];
-      if (thread.fiber->ended() || !can_run(thread)) continue;
-      running_ = &thread;
-      threadIdx = thread.index;
-      thread.fiber->resume();
-      moved = true;
-    }
+    const bool moved = options().order == Order::eager ? run_eagerly() : run_round();
     running_ = nullptr;
-    if (!moved) report_deadlock();
+    if (moved) continue;
+    if (options().without.empty()) report_deadlock();
+    abandon();
   }
   launch_ = nullptr;
+}
+
+bool BlockRunner::run_round() {
+  if (options().order == Order::shuffled) std::shuffle(order_.begin(), order_.end(), random_);
+  bool moved = false;
+  for (const uint32_t i : order_) moved = resume(threads_[i]) || moved;
+  return moved;
+}
+
+bool BlockRunner::run_eagerly() {
+  bool moved = false;
+  for (size_t warp = 0; warp < num_threads_; warp += kWarpSize) {
+    for (bool again = true; again;) {
+      again = false;
+      for (size_t i = warp; i < std::min(num_threads_, warp + kWarpSize); ++i)
+        again = resume(threads_[i]) || again;
+      moved = moved || again;
+    }
+  }
+  return moved;
+}
+
+/// False when the thread can do nothing now.
+bool BlockRunner::resume(Thread& thread) {
+  if (thread.fiber->ended() || !can_run(thread)) return false;
+  running_ = &thread;
+  threadIdx = thread.index;
+  thread.fiber->resume();
+  return true;
+}
+
+void BlockRunner::abandon() {
+  remember_failure();
+  for (size_t i = 0; i < num_threads_; ++i) threads_[i].fiber->abandon();
+  num_alive_ = 0;
+}
+
+void BlockRunner::give_up() {
+  Thread& self = *running_;
+  while (true) {
+    self.waits_at = &never_;
+    self.waits_for = 0;
+    self.fiber->yield();
+  }
 }
 
 bool BlockRunner::can_run(const Thread& thread) const {

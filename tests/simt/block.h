@@ -16,6 +16,8 @@ namespace simt {
 
 /// Adds to meeting_places().
 void remember_place(const std::string& place);
+/// For take_failure().
+void remember_failure();
 
 /// Runs blocks, one after the other, on the thread that made it.
 class BlockRunner {
@@ -31,6 +33,10 @@ class BlockRunner {
   void copy_async(void* destination, const void* source, size_t bytes, size_t source_bytes);
   void copy_commit();
   void copy_wait(size_t most_pending_groups, const std::source_location& where);
+
+  /// For a thread that has failed: it never goes on, and so its block never ends in order.
+  [[noreturn]] void give_up();
+  bool in_thread() const { return running_ != nullptr; }
 
   /// "kernel K, block (x, y, z), thread (x, y, z)".
   std::string place() const;
@@ -67,6 +73,10 @@ class BlockRunner {
   bool pass_by(const std::source_location& where);
   void prepare(const Launch& launch, const Dim3& block_index, const std::function<void()>& body);
   void schedule();
+  bool run_round();
+  bool run_eagerly();
+  bool resume(Thread& thread);
+  void abandon();
   bool can_run(const Thread& thread) const;
   void arrive(Meeting& meeting, const char* operation, const std::source_location& where);
   void open(Meeting& meeting);
@@ -82,7 +92,7 @@ class BlockRunner {
   size_t num_alive_ = 0;
   Thread* running_ = nullptr;
   std::unique_ptr<unsigned char, void (*)(unsigned char*)> shared_{nullptr, [](unsigned char*) {}};
-  Meeting barrier_;
+  Meeting barrier_, never_;
   std::vector<std::vector<std::unique_ptr<Exchange>>> exchanges_;  // by warp, for each mask that occurred
   std::mt19937_64 random_;
   std::vector<uint32_t> order_;

@@ -20,6 +20,7 @@ BlockRunner& runner() {
   return instance;
 }
 
+std::atomic<bool> failed{false};
 std::mutex places_mutex;
 std::set<std::string>& places() {
   static auto* all = new std::set<std::string>;
@@ -41,7 +42,11 @@ std::set<std::string> meeting_places() {
 void set_options(const Options& options) { current_options = options; }
 const Options& options() { return current_options; }
 
+void remember_failure() { failed = true; }
+bool take_failure() { return failed.exchange(false); }
+
 void fail(const std::string& what) {
+  if (!current_options.without.empty() && runner().in_thread()) runner().give_up();
   std::fprintf(stderr, "simt: %s: %s\n", runner().place().c_str(), what.c_str());
   std::abort();
 }

@@ -18,7 +18,11 @@ struct Dim3 {
   uint64_t count() const { return uint64_t{x} * y * z; }
 };
 
-enum class Order { forward, reverse, shuffled };
+/// forward, reverse, shuffled: each thread goes on until it has to wait, then the next. eager: a warp goes as
+/// far as it can before the next one is looked at, so that it runs ahead of threads that have not left a
+/// barrier yet.
+enum class Order { forward, reverse, shuffled, eager };
+inline constexpr Order kOrders[] = {Order::forward, Order::reverse, Order::shuffled, Order::eager};
 
 /// Of all launches from now on, process-wide; set it while no grid runs.
 struct Options {
@@ -45,8 +49,12 @@ std::set<std::string> meeting_places();
 /// 0xff at the start of each block. A block whose threads can no longer meet is a failure.
 void run_grid(const Launch& launch, const std::function<void()>& body);
 
-/// Says which kernel, block and thread, and ends the process.
+/// Says which kernel, block and thread, and ends the process. With a fault on purpose the block is given up
+/// instead.
 [[noreturn]] void fail(const std::string& what);
+
+/// Whether blocks have been given up since it was last asked.
+bool take_failure();
 
 // ---- in a kernel ----
 

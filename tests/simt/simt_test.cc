@@ -183,19 +183,17 @@ TEST_P(SimtTest, AtomicsOfManyBlocksAdd) {
 }
 
 std::string order_name(const ::testing::TestParamInfo<simt::Order>& order) {
-  constexpr const char* kNames[] = {"forward", "reverse", "shuffled"};
+  constexpr const char* kNames[] = {"forward", "reverse", "shuffled", "eager"};
   return kNames[static_cast<int>(order.param)];
 }
 
-INSTANTIATE_TEST_SUITE_P(Orders, SimtTest,
-                         ::testing::Values(simt::Order::forward, simt::Order::reverse, simt::Order::shuffled),
-                         order_name);
+INSTANTIATE_TEST_SUITE_P(Orders, SimtTest, ::testing::ValuesIn(simt::kOrders), order_name);
 
 TEST(SimtGuardTest, AForgottenBarrierIsWrongInSomeOrder) {
   std::vector<int> in(256), out(1);
   std::iota(in.begin(), in.end(), 1);
   int num_wrong = 0;
-  for (const simt::Order order : {simt::Order::forward, simt::Order::reverse, simt::Order::shuffled}) {
+  for (const simt::Order order : simt::kOrders) {
     simt::set_options({order, 7, 0});
     run(block_sum<false>, config(1, 256, 256 * sizeof(int)), in.data(), out.data());
     num_wrong += out[0] != std::accumulate(in.begin(), in.end(), 0);

@@ -39,8 +39,7 @@ TEST_P(CudaAttentionTest, MixedBatchesOfEverySizeOfHead) {
   for (const int head_dim : {8, 40, 64, 80, 96, 128, 256}) {
     SCOPED_TRACE(head_dim);
     use(order);
-    order = order == simt::Order::shuffled ? simt::Order::forward
-                                           : static_cast<simt::Order>(static_cast<int>(order) + 1);
+    order = simt::kOrders[(static_cast<size_t>(order) + 1) % std::size(simt::kOrders)];
     const AttentionShape shape{1, 3, head_dim, 16, kMixed};
     expect_right(shape, spec(shape));
   }

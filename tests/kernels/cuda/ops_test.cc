@@ -272,19 +272,18 @@ TEST_P(CudaRopeTest, RotatesAndStores) {
 }
 
 constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f16};
-constexpr simt::Order kOrders[] = {simt::Order::forward, simt::Order::reverse, simt::Order::shuffled};
 
 std::string case_name(const ::testing::TestParamInfo<std::tuple<DType, simt::Order>>& info) {
-  constexpr const char* kNames[] = {"forward", "reverse", "shuffled"};
+  constexpr const char* kNames[] = {"forward", "reverse", "shuffled", "eager"};
   return std::string(dtype_name(std::get<0>(info.param))) + "_" +
          kNames[static_cast<int>(std::get<1>(info.param))];
 }
 
 INSTANTIATE_TEST_SUITE_P(CudaOnCpu, CudaOpsTest,
-                         ::testing::Combine(::testing::ValuesIn(kDTypes), ::testing::ValuesIn(kOrders)),
+                         ::testing::Combine(::testing::ValuesIn(kDTypes), ::testing::ValuesIn(simt::kOrders)),
                          case_name);
 INSTANTIATE_TEST_SUITE_P(CudaOnCpu, CudaRopeTest,
-                         ::testing::Combine(::testing::ValuesIn(kDTypes), ::testing::ValuesIn(kOrders)),
+                         ::testing::Combine(::testing::ValuesIn(kDTypes), ::testing::ValuesIn(simt::kOrders)),
                          case_name);
 
 }  // namespace
