@@ -39,10 +39,10 @@ struct SamplingRow {
   int32_t num_history_output = 0;  // ids of the output so far
   int32_t num_top_logprobs = 0;    // how many most likely ids are wanted with their log probabilities
 
-  bool has_penalties() const {
+  constexpr bool has_penalties() const {
     return repetition_penalty != 1 || presence_penalty != 0 || frequency_penalty != 0;
   }
-  bool edits_logits() const { return has_penalties() || num_biases > 0 || num_banned > 0; }
+  constexpr bool edits_logits() const { return has_penalties() || num_biases > 0 || num_banned > 0; }
 };
 
 inline constexpr int32_t kMaxBiases = 64;       // of a row

@@ -1,0 +1,319 @@
+// One block to a row of logits. Candidates are ordered by falling weight, equal ones by rising id; top-k and
+// top-p each keep a prefix of that order. Its last member is found by descending through the digits of the
+// weights, so nothing is sorted and nothing but a histogram is written.
+
+#include "kernels/cuda/sampling.h"
+
+#include <cfloat>
+
+#include "kernels/check.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/philox.cuh"
+#include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/shared.cuh"
+
+namespace trireme::cuda {
+namespace {
+
+constexpr int kThreads = 512;
+constexpr int kWarps = kThreads / kWarpSize;
+constexpr int kDigitBits = 8, kBins = 1 << kDigitBits;
+// Weights are at most 1. 2^17 of them, each below 2^40, stay below 2^57.
+constexpr float kFixedOne = 1099511627776.0f;
+using Mass = unsigned long long;
+
+struct Shared {
+  Mass bins[kBins];
+  Mass sums[kWarps];
+  float maxima[kWarps];
+  int places[kWarps];
+  // What one thread found for all.
+  uint32_t digit;
+  Mass rest;
+  int chosen;
+};
+
+/// The largest of the block's values and the lowest place among equals, on every thread. NaN counts as
+/// largest.
+struct Top {
+  float value = -INFINITY;
+  int place = 0x7fffffff;
+
+  __device__ __forceinline__ void take(float other, int other_place) {
+    const bool better = other > value || (other != other && value == value) ||
+                        (other_place < place && (other == value || (other != other && value != value)));
+    if (!better) return;
+    value = other;
+    place = other_place;
+  }
+};
+
+__device__ Top block_top(const float* x, int count, Shared& shared) {
+  Top top;
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) top.take(x[i], i);
+  for (int distance = kWarpSize / 2; distance > 0; distance /= 2) {
+    const float value = __shfl_xor_sync(kAllLanes, top.value, distance);
+    top.take(value, __shfl_xor_sync(kAllLanes, top.place, distance));
+  }
+  if (threadIdx.x % kWarpSize == 0) {
+    shared.maxima[threadIdx.x / kWarpSize] = top.value;
+    shared.places[threadIdx.x / kWarpSize] = top.place;
+  }
+  __syncthreads();
+  top = Top();
+  for (int w = 0; w < kWarps; ++w) top.take(shared.maxima[w], shared.places[w]);
+  return top;
+}
+
+__device__ __forceinline__ Mass warp_sum(Mass value) {
+  for (int distance = kWarpSize / 2; distance > 0; distance /= 2)
+    value += __shfl_xor_sync(kAllLanes, value, distance);
+  return value;
+}
+
+/// The sum over the block, on every thread.
+__device__ Mass block_total(Mass value, Shared& shared) {
+  value = warp_sum(value);
+  __syncthreads();
+  if (threadIdx.x % kWarpSize == 0) shared.sums[threadIdx.x / kWarpSize] = value;
+  __syncthreads();
+  Mass total = 0;
+  for (int w = 0; w < kWarps; ++w) total += shared.sums[w];
+  return total;
+}
+
+/// The weights of a row: 2^40 times e^((x - maximum) / temperature), as a float and as an integer.
+struct Weights {
+  const float* x;
+  int count;
+  float maximum, inverse_temperature;
+
+  __device__ __forceinline__ float at(int i) const { return expf((x[i] - maximum) * inverse_temperature); }
+  __device__ __forceinline__ static Mass mass(float weight) { return static_cast<Mass>(weight * kFixedOne); }
+};
+
+/// The last candidate of a prefix of the order: all of larger weight are before it, and `num_equal` of its
+/// own.
+struct Border {
+  uint32_t weight = 0;  // its bits: of numbers that are not negative, they are ordered as the numbers
+  Mass num_equal = ~Mass{0};
+
+  __device__ __forceinline__ static Border earlier(const Border& a, const Border& b) {
+    if (a.weight != b.weight) return a.weight > b.weight ? a : b;
+    return a.num_equal < b.num_equal ? a : b;
+  }
+};
+
+/// The shortest prefix whose measure reaches `wanted` (at least 1): its number of candidates, or with kByMass
+/// its mass.
+template <bool kByMass>
+__device__ Border find_border(const Weights& weights, Mass wanted, Shared& shared) {
+  uint32_t prefix = 0;
+  for (int shift = 32 - kDigitBits; shift >= 0; shift -= kDigitBits) {
+    for (int b = static_cast<int>(threadIdx.x); b < kBins; b += kThreads) shared.bins[b] = 0;
+    __syncthreads();
+    for (int i = static_cast<int>(threadIdx.x); i < weights.count; i += kThreads) {
+      const float weight = weights.at(i);
+      const uint32_t bits = __float_as_uint(weight);
+      if (shift < 32 - kDigitBits && bits >> (shift + kDigitBits) != prefix) continue;
+      atomicAdd(&shared.bins[bits >> shift & (kBins - 1)], kByMass ? Weights::mass(weight) : Mass{1});
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      Mass rest = wanted;
+      int digit = kBins - 1;
+      // The lowest bin takes what is wanted of more than there is.
+      for (; digit > 0 && shared.bins[digit] < rest; --digit) rest -= shared.bins[digit];
+      shared.digit = static_cast<uint32_t>(digit);
+      shared.rest = rest;
+    }
+    __syncthreads();
+    prefix = prefix << kDigitBits | shared.digit;
+    wanted = shared.rest;
+  }
+  Border border{prefix, wanted};
+  if (kByMass) {
+    const Mass each = Weights::mass(__uint_as_float(prefix));
+    border.num_equal = each == 0 ? ~Mass{0} : (wanted + each - 1) / each;
+  }
+  return border;
+}
+
+/// Which candidates stay, asked in order of id by the lanes of a warp together.
+struct Kept {
+  Border border;
+  float at_least;   // min-p
+  Mass equal_seen;  // of this warp's range and those before it
+
+  __device__ __forceinline__ bool operator()(bool valid, float weight) {
+    const uint32_t bits = __float_as_uint(weight);
+    const bool equal = valid && bits == border.weight;
+    const uint32_t equals = __ballot_sync(kAllLanes, equal);
+    const uint32_t before = equals & ((1u << threadIdx.x % kWarpSize) - 1);
+    const Mass place = equal_seen + static_cast<Mass>(__popc(before));
+    equal_seen += static_cast<Mass>(__popc(equals));
+    return valid && weight >= at_least && (bits > border.weight || (equal && place < border.num_equal));
+  }
+};
+
+/// What of the ids is this warp's: [begin, end), a multiple of 32 but for the last.
+struct WarpRange {
+  int begin, end;
+  __device__ __forceinline__ explicit WarpRange(int count) {
+    const int each = (count + kThreads - 1) / kThreads * kWarpSize,
+              warp = static_cast<int>(threadIdx.x) / kWarpSize;
+    begin = min(count, warp * each);
+    end = min(count, begin + each);
+  }
+};
+
+/// The sum over the warps before this one of what each gave, on every thread.
+__device__ Mass before_this_warp(Mass of_warp, Shared& shared) {
+  __syncthreads();
+  if (threadIdx.x % kWarpSize == 0) shared.sums[threadIdx.x / kWarpSize] = of_warp;
+  __syncthreads();
+  Mass sum = 0;
+  for (int w = 0; w < static_cast<int>(threadIdx.x) / kWarpSize; ++w) sum += shared.sums[w];
+  return sum;
+}
+
+/// Calls body(id, kept, mass) for this warp's ids in order, 32 at a time; id may lie beyond the range,
+/// unkept.
+template <typename Body>
+__device__ __forceinline__ void for_each_kept(const Weights& weights, Kept kept, Body body) {
+  const WarpRange range(weights.count);
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  for (int first = range.begin; first < range.end; first += kWarpSize) {
+    const int id = first + lane;
+    const float weight = id < range.end ? weights.at(id) : 0.0f;
+    const bool stays = kept(id < range.end, weight);
+    if (!body(id, stays ? Weights::mass(weight) : Mass{0})) return;
+  }
+}
+
+/// The id at which the mass of what is kept, in order of id, passes `fraction` of the whole.
+__device__ int invert(const Weights& weights, const Border& border, float min_p, uint64_t fraction,
+                      Shared& shared) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  const WarpRange range(weights.count);
+  Mass equals = 0;
+  for (int id = range.begin + lane; id < range.end; id += kWarpSize)
+    equals += __float_as_uint(weights.at(id)) == border.weight;
+  const Kept kept{border, min_p, before_this_warp(warp_sum(equals), shared)};
+  Mass mine = 0;
+  for_each_kept(weights, kept, [&](int, Mass mass) {
+    mine += mass;
+    return true;
+  });
+  const Mass of_warp = warp_sum(mine);
+  const Mass before = before_this_warp(of_warp, shared);
+  Mass total = 0;
+  for (int w = 0; w < kWarps; ++w) total += shared.sums[w];
+  const Mass target = __umul64hi(fraction, total);
+  if (target >= before && target < before + of_warp) {
+    Mass sum = before;
+    for_each_kept(weights, kept, [&](int id, Mass mass) {
+      // Inclusive sums over the lanes.
+      Mass up_to = mass;
+      for (int distance = 1; distance < kWarpSize; distance *= 2) {
+        const Mass other = __shfl_up_sync(kAllLanes, up_to, static_cast<unsigned>(distance));
+        if (lane >= distance) up_to += other;
+      }
+      const bool passes = mass > 0 && sum + up_to > target && sum + up_to - mass <= target;
+      if (passes) shared.chosen = id;
+      sum += __shfl_sync(kAllLanes, up_to, kWarpSize - 1);
+      return __any_sync(kAllLanes, passes) == 0;
+    });
+  }
+  __syncthreads();
+  return shared.chosen;
+}
+
+__device__ int draw(const Weights& weights, const SamplingRow& row, Shared& shared) {
+  Border border;
+  const bool by_count = row.top_k > 0 && row.top_k < weights.count, by_mass = row.top_p < 1;
+  if (by_count) border = find_border<false>(weights, static_cast<Mass>(row.top_k), shared);
+  if (by_mass) {
+    Mass mine = 0;
+    for (int i = static_cast<int>(threadIdx.x); i < weights.count; i += kThreads)
+      mine += Weights::mass(weights.at(i));
+    const Mass total = block_total(mine, shared);
+    const Mass wanted =
+        max(Mass{1}, static_cast<Mass>(static_cast<double>(row.top_p) * static_cast<double>(total)));
+    border = Border::earlier(border, find_border<true>(weights, wanted, shared));
+  }
+  return invert(weights, border, row.min_p, sampling_fraction(row.seed, row.sample_index, row.output_index),
+                shared);
+}
+
+/// Steps 1 to 4 of SamplingRow, into `out`.
+__device__ void edit(const SamplingInputs& in, const SamplingRow& row, const float* x, float* out) {
+  const int r = static_cast<int>(blockIdx.x), count = static_cast<int>(in.vocab_size);
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) out[i] = x[i];
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < row.num_biases; i += kThreads) {
+    float& value = out[in.bias_ids[in.first_bias[r] + i]];
+    if (!isinf(value)) value = fminf(fmaxf(value + in.biases[in.first_bias[r] + i], -FLT_MAX), FLT_MAX);
+  }
+  __syncthreads();
+  if (row.has_penalties()) {
+    const int* counts = static_cast<const int*>(in.token_counts.data) + in.slots[r] * in.token_counts.row_stride;
+    for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
+      const float value = out[i];
+      if (counts[i] == 0 || isinf(value)) continue;
+      float penalized = value > 0 ? value / row.repetition_penalty : value * row.repetition_penalty;
+      const int in_output = counts[i] / 2;
+      if (in_output > 0)
+        penalized -= static_cast<float>(in_output) * row.frequency_penalty + row.presence_penalty;
+      out[i] = fminf(fmaxf(penalized, -FLT_MAX), FLT_MAX);
+    }
+    __syncthreads();  // against lost updates
+  }
+  for (int i = static_cast<int>(threadIdx.x); i < row.num_banned; i += kThreads)
+    out[in.banned_ids[in.first_banned[r] + i]] = -INFINITY;
+  __syncthreads();
+}
+
+__global__ void __launch_bounds__(kThreads) sample_kernel(SamplingInputs in, int* ids, float* logprobs) {
+  Shared& shared = *dynamic_shared<Shared>();
+  const int64_t r = blockIdx.x;
+  const int count = static_cast<int>(in.vocab_size);
+  const SamplingRow row = in.rows[r];
+  const float* x = static_cast<const float*>(in.logits.data) + r * in.logits.row_stride;
+  const Top top = block_top(x, count, shared);
+  int id = -1;
+  if (isfinite(top.value)) {
+    const float* chosen_from = x;
+    Top best = top;
+    if (row.edits_logits()) {
+      edit(in, row, x, in.edited + r * count);
+      chosen_from = in.edited + r * count;
+      best = block_top(chosen_from, count, shared);
+    }
+    if (isfinite(best.value)) {
+      id = best.place;
+      if (row.temperature > 0) {
+        const float inverse = fminf(1.0f / row.temperature, FLT_MAX);
+        id = draw({chosen_from, count, best.value, inverse}, row, shared);
+      }
+    }
+  }
+  // Of the logits as they came.
+  float sum = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) sum += expf(x[i] - top.value);
+  __syncthreads();
+  sum = block_sum(sum, shared.maxima);
+  if (threadIdx.x != 0) return;
+  ids[r] = id;
+  logprobs[r] = id < 0 ? NAN : x[id] - top.value - logf(sum);
+}
+
+}  // namespace
+
+void sample(cudaStream_t stream, const SamplingInputs& inputs, const Tensor& ids, const Tensor& logprobs) {
+  TRIREME_CHECK(inputs.vocab_size <= 1 << 24);
+  launch(stream, "sample", sample_kernel, dim3(static_cast<unsigned>(inputs.logits.rows)), dim3(kThreads),
+         sizeof(Shared), inputs, ids.as<int>(), logprobs.as<float>());
+}
+
+}  // namespace trireme::cuda
