@@ -257,7 +257,8 @@ __device__ void edit(const SamplingInputs& in, const SamplingRow& row, const flo
   }
   __syncthreads();
   if (row.has_penalties()) {
-    const int* counts = static_cast<const int*>(in.token_counts.data) + in.slots[r] * in.token_counts.row_stride;
+    const int* counts =
+        static_cast<const int*>(in.token_counts.data) + in.slots[r] * in.token_counts.row_stride;
     for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
       const float value = out[i];
       if (counts[i] == 0 || isinf(value)) continue;

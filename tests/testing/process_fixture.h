@@ -14,8 +14,8 @@
 namespace trireme::testing {
 
 /// A test with processes of its own. Each test gets an empty folder, and each process one in it that is its
-/// TMPDIR, the place of Open MPI's session files and of its shared memory. A test fails when, after it has ended what it started, a
-/// process of it is still alive or one of those files is still there.
+/// TMPDIR, the place of Open MPI's session files and of its shared memory. A test fails when, after it has
+/// ended what it started, a process of it is still alive or one of those files is still there.
 class ProcessFixture : public ::testing::Test {
  protected:
   void SetUp() override;
