@@ -12,6 +12,9 @@ namespace {
 
 constexpr std::align_val_t kSharedAlign{128};
 
+/// Unwinds the threads of a block that cannot end in order.
+struct GivenUp {};
+
 std::string text(const Dim3& d) {
   std::ostringstream out;
   out << "(" << d.x << ", " << d.y << ", " << d.z << ")";
@@ -31,6 +34,7 @@ void BlockRunner::run(const Launch& launch, const Dim3& block_index, const std::
 
 void BlockRunner::prepare(const Launch& launch, const Dim3& block_index, const std::function<void()>& body) {
   launch_ = &launch;
+  giving_up_ = false;
   num_threads_ = num_alive_ = launch.block.count();
   blockIdx = block_index;
   blockDim = launch.block;
@@ -52,8 +56,12 @@ void BlockRunner::prepare(const Launch& launch, const Dim3& block_index, const s
     thread.uncommitted.clear();
     if (!thread.fiber) thread.fiber = std::make_unique<Fiber>();
     thread.fiber->reset([this, &body] {
-      body();
-      thread_ended();
+      try {
+        if (giving_up_) return;
+        body();
+        thread_ended();
+      } catch (const GivenUp&) {
+      }
     });
   }
   order_.resize(num_threads_);
@@ -66,7 +74,7 @@ void BlockRunner::schedule() {
   while (num_alive_ > 0) {
     const bool moved = options().order == Order::eager ? run_eagerly() : run_round();
     running_ = nullptr;
-    if (moved) continue;
+    if (moved && !giving_up_) continue;
     if (options().without.empty()) report_deadlock();
     abandon();
   }
@@ -104,17 +112,19 @@ bool BlockRunner::resume(Thread& thread) {
 
 void BlockRunner::abandon() {
   remember_failure();
-  for (size_t i = 0; i < num_threads_; ++i) threads_[i].fiber->abandon();
+  giving_up_ = true;
+  for (size_t i = 0; i < num_threads_; ++i) {
+    threads_[i].waits_at = nullptr;
+    resume(threads_[i]);
+  }
+  running_ = nullptr;
   num_alive_ = 0;
+  giving_up_ = false;
 }
 
 void BlockRunner::give_up() {
-  Thread& self = *running_;
-  while (true) {
-    self.waits_at = &never_;
-    self.waits_for = 0;
-    self.fiber->yield();
-  }
+  giving_up_ = true;
+  throw GivenUp();
 }
 
 bool BlockRunner::can_run(const Thread& thread) const {
@@ -145,6 +155,7 @@ void BlockRunner::wait(Meeting& meeting, uint64_t generation) {
     self.waits_at = &meeting;
     self.waits_for = generation;
     self.fiber->yield();
+    if (giving_up_) throw GivenUp();
   }
   self.waits_at = nullptr;
 }

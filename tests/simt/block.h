@@ -34,7 +34,7 @@ class BlockRunner {
   void copy_commit();
   void copy_wait(size_t most_pending_groups, const std::source_location& where);
 
-  /// For a thread that has failed: it never goes on, and so its block never ends in order.
+  /// For a thread that has failed: ends it, and then all threads of its block.
   [[noreturn]] void give_up();
   bool in_thread() const { return running_ != nullptr; }
 
@@ -92,7 +92,8 @@ class BlockRunner {
   size_t num_alive_ = 0;
   Thread* running_ = nullptr;
   std::unique_ptr<unsigned char, void (*)(unsigned char*)> shared_{nullptr, [](unsigned char*) {}};
-  Meeting barrier_, never_;
+  Meeting barrier_;
+  bool giving_up_ = false;
   std::vector<std::vector<std::unique_ptr<Exchange>>> exchanges_;  // by warp, for each mask that occurred
   std::mt19937_64 random_;
   std::vector<uint32_t> order_;

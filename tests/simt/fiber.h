@@ -23,8 +23,6 @@ class Fiber {
   bool ended() const { return ended_; }
   /// Only in the body of this fiber: back to whoever called resume().
   void yield();
-  /// Gives up a body in its middle: nothing of its stack is destroyed.
-  void abandon() { ended_ = true; }
 
  private:
   struct Stack;

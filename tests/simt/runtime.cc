@@ -148,10 +148,14 @@ cudaError_t cudaFreeHost(void* memory) { return cudaFree(memory); }
 
 cudaError_t cudaMemcpyAsync(void* destination, const void* source, size_t bytes, cudaMemcpyKind,
                             cudaStream_t stream) {
-  stream_of(stream).work.push_back([=] { std::memmove(destination, source, bytes); });
+  stream_of(stream).work.push_back([=] {
+    if (bytes > 0) std::memmove(destination, source, bytes);
+  });
   return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void* destination, int value, size_t bytes, cudaStream_t stream) {
-  stream_of(stream).work.push_back([=] { std::memset(destination, value, bytes); });
+  stream_of(stream).work.push_back([=] {
+    if (bytes > 0) std::memset(destination, value, bytes);
+  });
   return cudaSuccess;
 }

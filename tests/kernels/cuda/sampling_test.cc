@@ -46,7 +46,7 @@ struct SamplingProblem {
       return values.empty() ? std::vector<int32_t>{-1} : values;
     };
     std::vector<int32_t> bias_words(biases.size());
-    std::memcpy(bias_words.data(), biases.data(), biases.size() * sizeof(float));
+    if (!biases.empty()) std::memcpy(bias_words.data(), biases.data(), biases.size() * sizeof(float));
     const DeviceTensor device_rows(words), device_first_bias(first_bias), device_first_banned(first_banned),
         device_bias_ids(padded(bias_ids)), device_biases(padded(bias_words)),
         device_banned(padded(banned_ids)), device_counts(padded(counts)),
