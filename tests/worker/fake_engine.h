@@ -72,7 +72,7 @@ class FakeEngine : public StepEngine {
   /// False when `condition` has not become true within 10 s.
   bool wait_for(const std::function<bool(const Counts&)>& condition) {
     std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, std::chrono::seconds(10), [&] { return condition(counts_); });
+    return changed_.wait_for(lock, std::chrono::seconds(60), [&] { return condition(counts_); });
   }
 
   // ---- StepEngine
