@@ -30,6 +30,7 @@ class ReplicaLease::Stream : public grpc::ClientBidiReactor<v1::ReplicaReport, v
         lease_(lease),
         stub_(v1::Cluster::NewStub(rpc::create_channel(lease.coordinator_))) {
     stub_->async()->ServeReplica(&context_, this);
+    AddHold();  // writes are started from the lease's thread: the call must not end between them
     StartWrite(&report);
     StartRead(&command_);
     StartCall();
@@ -44,7 +45,12 @@ class ReplicaLease::Stream : public grpc::ClientBidiReactor<v1::ReplicaReport, v
 
   void OnReadDone(bool ok) override {
     std::lock_guard lock(lease_.mutex_);
-    if (!ok) return;
+    if (!ok) {
+      over = true;
+      lease_.registered_ = false;
+      lease_.changed_.notify_all();
+      return;
+    }
     lease_.registered_ = true;
     desired_state = command_.desired_state();
     lease_.changed_.notify_all();
@@ -71,7 +77,8 @@ class ReplicaLease::Stream : public grpc::ClientBidiReactor<v1::ReplicaReport, v
   v1::ReplicaReport report;  // the last one written, or being written
   uint64_t reporting = 0;    // which of the wanted reports it is
   bool writing = true;
-  bool done = false;
+  bool over = false;  // nothing comes any more
+  bool done = false;  // gRPC is through with it
   grpc::Status status;
   std::optional<v1::ReplicaState> desired_state;  // not obeyed yet
 
@@ -126,15 +133,16 @@ bool ReplicaLease::serve() {
   const bool was_registered = tend(stream);
   std::unique_lock lock(mutex_);
   // In order, where the other side still listens: the last report first.
-  changed_.wait_for(lock, kHangUpTime, [&] { return stream.done || !stream.writing; });
-  if (!stream.done && !stream.writing) {
+  changed_.wait_for(lock, kHangUpTime, [&] { return stream.over || !stream.writing; });
+  if (!stream.over && !stream.writing) {
     stream.hang_up();
-    changed_.wait_for(lock, kHangUpTime, [&] { return stream.done; });
+    changed_.wait_for(lock, kHangUpTime, [&] { return stream.over; });
   }
-  if (!stream.done) {
-    stream.cancel();
-    changed_.wait(lock, [&] { return stream.done; });  // gRPC promises an end after a cancel
-  }
+  if (!stream.over) stream.cancel();
+  lock.unlock();
+  stream.RemoveHold();  // nothing is started from here any more
+  lock.lock();
+  changed_.wait(lock, [&] { return stream.done; });  // gRPC promises an end after a cancel
   if (!stopping_) explain_end(was_registered, stream.status.error_message());
   return was_registered;
 }
@@ -144,10 +152,10 @@ bool ReplicaLease::tend(Stream& stream) {
   Clock::time_point last_report = Clock::now();
   const Clock::time_point answer_due = last_report + options_.registration_timeout;
   std::unique_lock lock(mutex_);
-  while (!stopping_ && !stream.done) {
+  while (!stopping_ && !stream.over) {
     if (!was_registered && !stream.desired_state && Clock::now() >= answer_due) break;
     changed_.wait_for(lock, options_.look_interval, [&] {
-      return stopping_ || stream.done || stream.desired_state || (wanted_ > reported_ && !stream.writing);
+      return stopping_ || stream.over || stream.desired_state || (wanted_ > reported_ && !stream.writing);
     });
     const auto desired_state = std::exchange(stream.desired_state, std::nullopt);
     const uint64_t number = wanted_;
@@ -159,7 +167,7 @@ bool ReplicaLease::tend(Stream& stream) {
     if (desired_state) hooks_.on_desired_state(*desired_state);
     v1::ReplicaReport report = hooks_.report();
     lock.lock();
-    if (stopping_ || stream.done || stream.writing || !was_registered) continue;
+    if (stopping_ || stream.over || stream.writing || !was_registered) continue;
     const bool due = number > reported_ || Clock::now() - last_report >= options_.report_interval;
     if (!due && report.SerializeAsString() == stream.report.SerializeAsString()) continue;
     stream.write(std::move(report), number);
