@@ -39,7 +39,10 @@ struct ChunkedReport {
   double disturbed_p50 = 0, disturbed_p99 = 0, disturbed_max = 0;
   double chunk_ms = 0;      // a chunk by itself, median
   double long_ttft_ms = 0;  // of the long prompt among the streams, median
-  double rise_in_chunks() const { return (disturbed_p99 - undisturbed_p99) / chunk_ms; }
+  /// By repeat: what the streams' P99 rises by, over the P99 of a chunk by itself in the same repeat. The
+  /// same tail on both sides: on a machine that stumbles, a tail beside a median tells of the stumbling.
+  std::vector<double> rises;
+  double rise_in_chunks = 0;  // their median
   std::string to_text() const;
   nlohmann::json to_json() const;
 };

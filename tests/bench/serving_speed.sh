@@ -60,7 +60,7 @@ for part in "${parts[@]}"; do
   case $part in
     batches) "$bin/trireme" bench engine "${model[@]}" --batch 1,2,4,8,16,32 --prompt-tokens 32 --output-tokens 64 ;;
     prefix) "$bin/trireme" bench engine "${model[@]}" --scenario prefix --prefix-tokens 1000 --repeats 5 ;;
-    chunked) "$bin/trireme" bench engine "${model[@]}" --scenario chunked --streams 8 --long-tokens 2000 ;;
+    chunked) "$bin/trireme" bench engine "${model[@]}" --scenario chunked --streams 8 --long-tokens 2000 --repeats 5 ;;
     relay) "$bin/relay_bench" ;;
     serve) serve ;;
   esac

@@ -114,6 +114,8 @@ TEST(EngineScenarioTest, StreamsGetTheirTokensWhileALongPromptIsComputed) {
   EXPECT_GT(report->chunk_ms, 0);
   EXPECT_GT(report->long_ttft_ms, 0);
   EXPECT_GE(report->disturbed_max, report->disturbed_p99);
+  EXPECT_EQ(report->rises.size(), 2u);
+  EXPECT_THAT(report->to_text(), ::testing::HasSubstr("median of 2 repeats"));
   EXPECT_EQ(report->to_json()["samples"], 20);
 }
 
