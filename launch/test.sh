@@ -68,7 +68,17 @@ compile_cuda() {
   elif ! compgen -G "$root/kernels/cuda/*.cu" >/dev/null; then
     say "CUDA: nvcc found, there are no CUDA sources yet"
   else
-    build cuda -DTRIREME_TESTS=OFF -DCMAKE_CUDA_ARCHITECTURES="$1" -- trireme_cuda_kernels && say "CUDA: compiled for $1"
+    build cuda -DTRIREME_TESTS=OFF -DCMAKE_CUDA_ARCHITECTURES="$1" -- trireme_cuda_kernels && say "CUDA: compiled for $1" &&
+      judge_kernels
+  fi
+}
+
+# What the compiler made of the kernels: one test, with its table in the log.
+judge_kernels() {
+  if /usr/bin/python3 "$root/tests/kernels/cuda/resources.py" "$root/build/cuda/kernels/cuda/libtrireme_cuda_kernels.a"; then
+    passed=$((passed + 1))
+  else
+    fail "resources of the CUDA kernels"
   fi
 }
 
