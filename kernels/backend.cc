@@ -85,7 +85,7 @@ void Backend::embedding(const Tensor& ids, const Weight& table, int64_t first_ro
 
 void Backend::matmul(const Tensor& x, const Weight& weight, const Tensor& bias, const Tensor& out) {
   check_matrix(x, activation_dtype(), x.rows, weight.in_features());
-  check_matrix(out, activation_dtype(), x.rows, weight.out_features());
+  check_matrix(out, out.dtype == DType::f32 ? DType::f32 : activation_dtype(), x.rows, weight.out_features());
   if (bias.data != nullptr) check_vector(bias, DType::f32, weight.out_features());
   if (x.rows > 0) do_matmul(x, weight, bias, out);
 }
@@ -155,6 +155,25 @@ void Backend::gather_rows(const Tensor& x, const Tensor& row_ids, const Tensor& 
   if (out.rows > 0) do_gather_rows(x, row_ids, out);
 }
 
+void Backend::copy(const Tensor& from, const Tensor& to) {
+  check_matrix(from, to.dtype, to.rows, to.cols);
+  check_layout(to);
+  if (to.rows > 0) do_copy(from, to);
+}
+
+void Backend::resolve_last_tokens(const Tensor& last_tokens, const Tensor& ids) {
+  check_vector(last_tokens, DType::i32, last_tokens.size());
+  check_vector(ids, DType::i32, ids.size());
+  if (ids.size() > 0) do_resolve_last_tokens(last_tokens, ids);
+}
+
+void Backend::keep_last_tokens(const Tensor& ids, const Tensor& slots, const Tensor& last_tokens) {
+  check_vector(last_tokens, DType::i32, last_tokens.size());
+  check_vector(ids, DType::i32, ids.size());
+  check_vector(slots, DType::i32, ids.size());
+  if (ids.size() > 0) do_keep_last_tokens(ids, slots, last_tokens);
+}
+
 void Backend::sample(const Tensor& logits, int64_t vocab_size, const SamplingRow* rows, const Tensor& ids,
                      const Tensor& logprobs, const SamplingLists& lists) {
   check_logits(logits, vocab_size);
@@ -162,13 +181,8 @@ void Backend::sample(const Tensor& logits, int64_t vocab_size, const SamplingRow
   check_vector(logprobs, DType::f32, logits.rows);
   if (logits.rows == 0) return;
   TRIREME_CHECK(rows != nullptr);
-  for (int64_t r = 0; r < logits.rows; ++r) {
-    if (!rows[r].edits_logits()) continue;
-    if (rows[r].num_biases > 0) TRIREME_CHECK(lists.bias_ids != nullptr && lists.biases != nullptr);
-    if (rows[r].num_banned > 0) TRIREME_CHECK(lists.banned_ids != nullptr);
-    if (!rows[r].has_penalties()) continue;
-    TRIREME_CHECK(lists.slots != nullptr);
-    check_counts(lists.token_counts, lists.slots[r]);
+  if (lists.token_counts.data != nullptr) {
+    check_counts(lists.token_counts, 0);
     CHECK_LE(vocab_size, lists.token_counts.cols);
   }
   do_sample(logits, vocab_size, rows, ids, logprobs, lists);
@@ -184,10 +198,6 @@ void Backend::logprobs(const Tensor& logits, int64_t vocab_size, const int32_t* 
   check_matrix(top_logprobs, DType::f32, logits.rows, top_ids.cols);
   if (logits.rows == 0) return;
   TRIREME_CHECK(num_top != nullptr);
-  for (int64_t r = 0; r < logits.rows; ++r) {
-    CHECK_GE(num_top[r], 0);
-    CHECK_LE(num_top[r], top_ids.cols);
-  }
   do_logprobs(logits, vocab_size, num_top, target_ids, target_logprobs, top_ids, top_logprobs);
 }
 
@@ -205,9 +215,7 @@ void Backend::count_tokens(const Tensor& counts, const int32_t* slots, const Ten
   check_vector(ids, DType::i32, ids.size());
   if (ids.size() == 0) return;
   TRIREME_CHECK(slots != nullptr);
-  for (int64_t i = 0; i < ids.size(); ++i) {
-    if (slots[i] >= 0) check_counts(counts, slots[i]);
-  }
+  check_counts(counts, 0);
   do_count_tokens(counts, slots, ids);
 }
 

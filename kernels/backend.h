@@ -6,6 +6,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -108,14 +110,34 @@ struct AttentionSpec {
   float logit_softcap = 0;  // s -> cap * tanh(s / cap); 0: none
 };
 
-/// What the rows of a sample() refer to by count (see SamplingRow). Host memory, but for the tensor; the
-/// entries of one row follow those of the rows before it. What no row refers to may be left out.
+/// What the rows of a sample() refer to by count (see SamplingRow), in the backend's memory; the entries of
+/// one row follow those of the rows before it. What no row refers to may be left out.
 struct SamplingLists {
-  const int32_t* bias_ids = nullptr;    // [sum of num_biases]
-  const float* biases = nullptr;        // as many, finite
-  const int32_t* banned_ids = nullptr;  // [sum of num_banned]
-  Tensor token_counts;                  // i32 [num_slots, >= vocab_size], see set_token_counts()
-  const int32_t* slots = nullptr;       // [num_rows]: which row of token_counts, for rows with penalties
+  const int32_t* first_bias = nullptr;    // [num_rows]: where a row's entries of bias_ids and biases begin
+  const int32_t* first_banned = nullptr;  // [num_rows]: the same of banned_ids
+  const int32_t* bias_ids = nullptr;      // [sum of num_biases]
+  const float* biases = nullptr;          // as many, finite
+  const int32_t* banned_ids = nullptr;    // [sum of num_banned]
+  Tensor token_counts;                    // i32 [num_slots, >= vocab_size], see set_token_counts()
+  const int32_t* slots = nullptr;         // [num_rows]: which row of token_counts, for rows with penalties
+};
+
+/// A point in the work a backend was given.
+class Fence {
+ public:
+  virtual ~Fence() = default;
+  /// From now on it stands for everything enqueued so far.
+  virtual void record() = 0;
+  /// Returns when that has finished; at once when nothing was recorded.
+  virtual void wait() = 0;
+};
+
+/// Operations that were recorded to be enqueued all at once, any number of times, on the memory they were
+/// recorded with. The backend and that memory must outlive it.
+class Graph {
+ public:
+  virtual ~Graph() = default;
+  virtual void launch() = 0;
 };
 
 class Backend {
@@ -138,10 +160,26 @@ class Backend {
   /// The same, of which little may ever be used: where the device has virtual memory (the host), a page takes
   /// none until it is written.
   virtual absl::StatusOr<Buffer> allocate_sparse(size_t bytes) = 0;
+  /// Host memory, 64-byte aligned, that copies go to and from without the host's help. By default any memory.
+  virtual absl::StatusOr<Buffer> allocate_staging(size_t bytes);
+  /// `source` may change as soon as this returns, unless it is staging memory: then when a fence recorded
+  /// after it has passed.
   virtual void copy_to_device(void* destination, const void* source, size_t bytes) = 0;
+  /// `destination` holds the bytes when a fence recorded after it has passed, or after synchronize(). The
+  /// host waits only where it is not staging memory.
   virtual void copy_to_host(void* destination, const void* source, size_t bytes) = 0;
   /// Waits until everything enqueued so far has finished.
   virtual void synchronize() = 0;
+  /// By default one that waits for everything.
+  virtual std::unique_ptr<Fence> create_fence();
+  /// Whether capture() is there.
+  virtual bool can_capture() const { return false; }
+  /// Calls `work`, whose operations are recorded instead of done: operations, copies on the device and
+  /// collectives that allow it; no allocation, no copy from or to the host, no wait. Every shape must have
+  /// been computed before. UNIMPLEMENTED where there is none; else the device's own error.
+  virtual absl::StatusOr<std::unique_ptr<Graph>> capture(const std::function<void()>& /*work*/) {
+    return absl::UnimplementedError(name() + " backend: steps cannot be captured");
+  }
   /// Bytes that an allocation could still get: the host's MemAvailable or cgroup limit, or the device's free
   /// memory.
   virtual int64_t available_memory_bytes() const = 0;
@@ -169,7 +207,8 @@ class Backend {
   /// ids: i32 [num_tokens].
   void embedding(const Tensor& ids, const Weight& table, int64_t first_row, const Tensor& out);
   /// out = x · weight^T, plus bias where given. x: [num_tokens, in_features]; bias: f32 [out_features] or
-  /// empty. A row's result does not depend on the other rows.
+  /// empty; out: of activation_dtype(), or f32 (logits). On the CPU a row's bits do not depend on the other
+  /// rows; on CUDA they may change with the number of rows above 8.
   void matmul(const Tensor& x, const Weight& weight, const Tensor& bias, const Tensor& out);
   /// out = x * rsqrt(mean(x^2) + eps) * weight, each row on its own. weight: f32 [features]. out may alias x.
   /// Source: arXiv:1910.07467.
@@ -193,29 +232,37 @@ class Backend {
                  const AttentionSpec& spec, const Tensor& out);
   /// out[i, :] = x[row_ids[i], :]. row_ids: i32 [out.rows].
   void gather_rows(const Tensor& x, const Tensor& row_ids, const Tensor& out);
+  /// to = from, where rows may have gaps. Equal shapes and dtypes, of any kind.
+  void copy(const Tensor& from, const Tensor& to);
+  /// ids[t] = last_tokens[-1 - ids[t]] where ids[t] is negative. ids: i32 [num_tokens]; last_tokens: i32
+  /// [num_slots].
+  void resolve_last_tokens(const Tensor& last_tokens, const Tensor& ids);
+  /// last_tokens[slots[i]] = max(ids[i], 0) where slots[i] is not negative. ids, slots: i32 [num_rows];
+  /// last_tokens: i32 [num_slots].
+  void keep_last_tokens(const Tensor& ids, const Tensor& slots, const Tensor& last_tokens);
   /// Draws a token for each row of logits. logits: f32 [num_rows, >= vocab_size] (columns beyond are padding
-  /// and never drawn); rows: host memory, num_rows entries; ids: i32 [num_rows]; logprobs: f32 [num_rows],
-  /// the natural log of the softmax of the unmodified logits at the drawn token. A row whose logits hold a
-  /// NaN, or no finite one, gives id -1. The steps of SamplingRow in their order, then one uniform of
-  /// Philox4x32-10 (key: seed; counter: sample_index, output_index, 0, 0) inverts the cumulative distribution
-  /// in order of token id. The logits stay as they are.
+  /// and never drawn); rows: in the backend's memory, num_rows entries; ids: i32 [num_rows]; logprobs: f32
+  /// [num_rows], the natural log of the softmax of the unmodified logits at the drawn token. A row whose
+  /// logits hold a NaN, or no finite one, gives id -1. The steps of SamplingRow in their order, then one
+  /// uniform of Philox4x32-10 (key: seed; counter: sample_index, output_index, 0, 0) inverts the cumulative
+  /// distribution in order of token id. The logits stay as they are.
   void sample(const Tensor& logits, int64_t vocab_size, const SamplingRow* rows, const Tensor& ids,
               const Tensor& logprobs, const SamplingLists& lists = {});
   /// Log probabilities of each row of logits: natural log of the softmax. target_ids: i32 [num_rows], ids or
   /// -1; target_logprobs: f32 [num_rows], at the target (the very bits sample() gives for that id), NaN where
-  /// there is none. num_top: host memory, num_rows entries in [0, top_ids.cols]; top_ids: i32, top_logprobs:
-  /// f32, both [num_rows, >= the largest num_top]: the num_top most likely ids, most likely first and the
-  /// lowest first among equals; -1 and NaN behind a small vocabulary's last, and throughout a row without a
-  /// softmax. Entries from num_top on stay as they are.
+  /// there is none. num_top: in the backend's memory, num_rows entries in [0, top_ids.cols]; top_ids: i32,
+  /// top_logprobs: f32, both [num_rows, >= the largest num_top]: the num_top most likely ids, most likely
+  /// first and the lowest first among equals; -1 and NaN behind a small vocabulary's last, and throughout a
+  /// row without a softmax. Entries from num_top on stay as they are.
   void logprobs(const Tensor& logits, int64_t vocab_size, const int32_t* num_top, const Tensor& target_ids,
                 const Tensor& target_logprobs, const Tensor& top_ids, const Tensor& top_logprobs);
   /// Makes row `slot` of counts say which ids a prompt holds and how often each is in an output:
   /// 2 * (times in the output) + (1 where it is in the prompt). counts: i32 [num_slots, >= every id + 1];
-  /// the ids are in host memory, [num_prompt] and [num_output].
+  /// the ids are in host memory, [num_prompt] and [num_output], and may change when this returns.
   void set_token_counts(const Tensor& counts, int64_t slot, const int32_t* prompt_ids, int64_t num_prompt,
                         const int32_t* output_ids, int64_t num_output);
-  /// Adds ids[i], i32 [num_rows], to the output of row slots[i] of counts. slots: host memory, num_rows
-  /// entries; a negative slot or id is passed over.
+  /// Adds ids[i], i32 [num_rows], to the output of row slots[i] of counts. slots: in the backend's memory,
+  /// num_rows entries; a negative slot or id is passed over.
   void count_tokens(const Tensor& counts, const int32_t* slots, const Tensor& ids);
 
  private:
@@ -232,6 +279,9 @@ class Backend {
   virtual void do_attention(const Tensor& q, const KvCache& cache, int layer, const RaggedBatch& batch,
                             const AttentionSpec& spec, const Tensor& out) = 0;
   virtual void do_gather_rows(const Tensor& x, const Tensor& row_ids, const Tensor& out) = 0;
+  virtual void do_copy(const Tensor& from, const Tensor& to) = 0;
+  virtual void do_resolve_last_tokens(const Tensor& last_tokens, const Tensor& ids) = 0;
+  virtual void do_keep_last_tokens(const Tensor& ids, const Tensor& slots, const Tensor& last_tokens) = 0;
   virtual void do_sample(const Tensor& logits, int64_t vocab_size, const SamplingRow* rows, const Tensor& ids,
                          const Tensor& logprobs, const SamplingLists& lists) = 0;
   virtual void do_logprobs(const Tensor& logits, int64_t vocab_size, const int32_t* num_top,
@@ -241,6 +291,27 @@ class Backend {
                                    int64_t num_prompt, const int32_t* output_ids, int64_t num_output) = 0;
   virtual void do_count_tokens(const Tensor& counts, const int32_t* slots, const Tensor& ids) = 0;
 };
+
+inline absl::StatusOr<Buffer> Backend::allocate_staging(size_t bytes) {
+  constexpr size_t kAlign = 64;
+  void* memory = std::aligned_alloc(kAlign, (bytes / kAlign + 1) * kAlign);
+  if (memory == nullptr)
+    return absl::ResourceExhaustedError("staging memory: wanted " + std::to_string(bytes) + " bytes");
+  return Buffer(memory, bytes, [](void* data, size_t) { std::free(data); });
+}
+
+inline std::unique_ptr<Fence> Backend::create_fence() {
+  class WholeFence final : public Fence {
+   public:
+    explicit WholeFence(Backend& backend) : backend_(backend) {}
+    void record() override {}
+    void wait() override { backend_.synchronize(); }
+
+   private:
+    Backend& backend_;
+  };
+  return std::make_unique<WholeFence>(*this);
+}
 
 struct CpuOptions {
   int num_threads = 0;  // of the one OpenMP pool; 0: all that the process may use

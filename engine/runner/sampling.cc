@@ -90,7 +90,12 @@ void ModelRunner::draw(const StepPlan& plan, const Results& all) {
       backend_.set_token_counts(counts, plan.slots[s], history, num_prompt, history + num_prompt, num_output);
     history += num_prompt + num_output;
   }
-  const SamplingLists lists{plan.bias_ids.data(), plan.biases.data(), plan.banned_ids.data(), counts,
+  const SamplingLists lists{nullptr,
+                            nullptr,
+                            plan.bias_ids.data(),
+                            plan.biases.data(),
+                            plan.banned_ids.data(),
+                            counts,
                             counted_slots_.data()};
   backend_.sample(whole_logits_, config_.shape.vocab_size, plan.sampling.data(), all.ids, all.logprobs,
                   lists);

@@ -8,7 +8,7 @@
 #include <system_error>
 #include <thread>
 
-#include "engine/weights/float_conversion.h"
+#include "kernels/float_conversion.h"
 #include "kernels/check.h"
 
 namespace trireme {

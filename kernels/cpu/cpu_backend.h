@@ -54,6 +54,9 @@ class CpuBackend final : public Backend {
   void do_attention(const Tensor& q, const KvCache& cache, int layer, const RaggedBatch& batch,
                     const AttentionSpec& spec, const Tensor& out) override;
   void do_gather_rows(const Tensor& x, const Tensor& row_ids, const Tensor& out) override;
+  void do_copy(const Tensor& from, const Tensor& to) override;
+  void do_resolve_last_tokens(const Tensor& last_tokens, const Tensor& ids) override;
+  void do_keep_last_tokens(const Tensor& ids, const Tensor& slots, const Tensor& last_tokens) override;
   void do_sample(const Tensor& logits, int64_t vocab_size, const SamplingRow* rows, const Tensor& ids,
                  const Tensor& logprobs, const SamplingLists& lists) override;
   void do_logprobs(const Tensor& logits, int64_t vocab_size, const int32_t* num_top, const Tensor& target_ids,

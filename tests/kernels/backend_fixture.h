@@ -1,6 +1,7 @@
 #pragma once
 // Conformance tests run on every backend this build and machine have.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -59,6 +60,14 @@ class BackendTest : public ::testing::TestWithParam<BackendCase> {
   DeviceMatrix empty(int64_t rows, int64_t cols, int64_t gap = 0);  // poisoned
   DeviceMatrix upload(const std::vector<float>& values, int64_t rows, int64_t cols, int64_t gap = 0);
   DeviceMatrix upload_ints(const std::vector<int32_t>& values, int64_t rows, int64_t cols);
+  /// Plain data in the backend's memory.
+  template <typename T>
+  Buffer upload_bytes(const std::vector<T>& values) {
+    auto buffer = backend().allocate(std::max<size_t>(values.size(), 1) * sizeof(T));
+    EXPECT_TRUE(buffer.ok()) << buffer.status();
+    backend().copy_to_device(buffer->data(), values.data(), values.size() * sizeof(T));
+    return *std::move(buffer);
+  }
   std::unique_ptr<Weight> weight(const std::vector<float>& values, int64_t out, int64_t in, DType dtype);
 
  private:

@@ -168,5 +168,35 @@ TEST_P(ElementwiseTest, GatherRowsCopiesRows) {
   expect_same_bits(out.floats(), want, "rows");
 }
 
+TEST_P(ElementwiseTest, CopyLeavesTheGapsBetweenRows) {
+  const auto values = normal_values(5 * 7, 3);
+  const DeviceMatrix from = upload(values, 5, 7, 3), to = empty(5, 7, 2);
+  backend().copy(from.tensor(), to.tensor());
+  expect_same_bits(to.floats(), values, "copy");
+  const DeviceMatrix part = empty(2, 3, 1);
+  backend().copy(from.tensor().slice_rows(3, 2).slice_cols(4, 3), part.tensor());
+  for (size_t i = 0; i < 6; ++i) EXPECT_EQ(part.floats()[i], values[(3 + i / 3) * 7 + 4 + i % 3]);
+}
+
+TEST_P(ElementwiseTest, TheLastTokenOfASlotStandsInForNegativeIds) {
+  const DeviceMatrix last = upload_ints({100, 101, 102, 103}, 1, 4);
+  const DeviceMatrix ids = upload_ints({7, -1, 0, -4, -3}, 1, 5);
+  backend().resolve_last_tokens(last.tensor(), ids.tensor());
+  EXPECT_THAT(ids.ints(), ::testing::ElementsAre(7, 100, 0, 103, 102));
+}
+
+TEST_P(ElementwiseTest, TheLastTokenIsKeptBySlotAndNeverNegative) {
+  std::vector<int32_t> wanted(700, 5), ids, slots;
+  for (int32_t i = 0; i < 600; ++i) {  // more than a block of threads has
+    slots.push_back(i % 3 == 0 ? -1 : 699 - i);
+    ids.push_back(i % 5 == 0 ? -1 : i);
+    if (slots.back() >= 0) wanted[static_cast<size_t>(slots.back())] = std::max(ids.back(), 0);
+  }
+  const DeviceMatrix last = upload_ints(std::vector<int32_t>(700, 5), 1, 700);
+  backend().keep_last_tokens(upload_ints(ids, 1, 600).tensor(), upload_ints(slots, 1, 600).tensor(),
+                             last.tensor());
+  EXPECT_EQ(last.ints(), wanted);
+}
+
 }  // namespace
 }  // namespace trireme::testing

@@ -80,12 +80,14 @@ class LogitEditsTest : public BackendTest {
     const int64_t count = static_cast<int64_t>(rows.size());
     const int64_t vocab = static_cast<int64_t>(rows[0].logits.size());
     std::vector<float> logits, biases;
-    std::vector<int32_t> bias_ids, banned, slots;
+    std::vector<int32_t> bias_ids, banned, slots, first_bias, first_banned;
     std::vector<SamplingRow> sampling;
     const DeviceMatrix counts = upload_ints(std::vector<int32_t>(count * vocab, 77), count, vocab);
     const auto append = [](auto& all, const auto& some) { all.insert(all.end(), some.begin(), some.end()); };
     for (const EditedRow& r : rows) {
       const int32_t slot = static_cast<int32_t>(count) - 1 - static_cast<int32_t>(slots.size());
+      first_bias.push_back(static_cast<int32_t>(bias_ids.size()));
+      first_banned.push_back(static_cast<int32_t>(banned.size()));
       append(logits, r.logits);
       append(biases, r.biases);
       append(bias_ids, r.bias_ids);
@@ -98,8 +100,14 @@ class LogitEditsTest : public BackendTest {
     }
     const DeviceMatrix in = upload(logits, count, vocab, 2), logprobs = empty(1, count);
     const DeviceMatrix ids = upload_ints(std::vector<int32_t>(rows.size(), -7), 1, count);
-    const SamplingLists lists{bias_ids.data(), biases.data(), banned.data(), counts.tensor(), slots.data()};
-    backend().sample(in.tensor(), vocab, sampling.data(), ids.tensor(), logprobs.tensor(), lists);
+    const auto data = [](const Buffer& buffer) { return static_cast<const int32_t*>(buffer.data()); };
+    const Buffer b = upload_bytes(bias_ids), c = upload_bytes(biases), d = upload_bytes(banned);
+    const Buffer s = upload_bytes(slots), f = upload_bytes(first_bias), g = upload_bytes(first_banned);
+    const Buffer on_device = upload_bytes(sampling);
+    const SamplingLists lists{data(f), data(g),         data(b), static_cast<const float*>(c.data()),
+                              data(d), counts.tensor(), data(s)};
+    backend().sample(in.tensor(), vocab, static_cast<const SamplingRow*>(on_device.data()), ids.tensor(),
+                     logprobs.tensor(), lists);
     expect_same_bits(in.floats(), logits, "the logits stay");
     return {ids.ints(), logprobs.floats()};
   }
@@ -271,7 +279,8 @@ TEST_P(LogitEditsTest, CountsAreSetAnewAndThenGrow) {
   backend().set_token_counts(counts.tensor(), 2, prompt.data(), 0, output.data(), 1);
   const DeviceMatrix ids = upload_ints({5, 3, 2, -1}, 1, 4);
   const std::vector<int32_t> slots = {1, -1, 2, 1};
-  backend().count_tokens(counts.tensor(), slots.data(), ids.tensor());
+  const Buffer on_device = upload_bytes(slots);
+  backend().count_tokens(counts.tensor(), static_cast<const int32_t*>(on_device.data()), ids.tensor());
   EXPECT_THAT(counts.ints(), ::testing::ElementsAre(9, 9, 9, 9, 9, 9, 1, 4, 0, 0, 0, 5, 0, 2, 2, 0, 0, 0));
 }
 

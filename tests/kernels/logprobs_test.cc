@@ -26,8 +26,9 @@ class LogprobsTest : public BackendTest {
     const DeviceMatrix in = upload(logits, rows, cols, 1), of_targets = empty(1, rows);
     const DeviceMatrix ids = upload_ints(targets, 1, rows), values = empty(rows, columns);
     const DeviceMatrix top = upload_ints(std::vector<int32_t>(rows * columns, kUntouched), rows, columns);
-    backend().logprobs(in.tensor(), vocab, num_top.data(), ids.tensor(), of_targets.tensor(), top.tensor(),
-                       values.tensor());
+    const Buffer on_device = upload_bytes(num_top);
+    backend().logprobs(in.tensor(), vocab, static_cast<const int32_t*>(on_device.data()), ids.tensor(),
+                       of_targets.tensor(), top.tensor(), values.tensor());
     return {of_targets.floats(), top.ints(), values.floats()};
   }
 };
@@ -88,7 +89,9 @@ TEST_P(LogprobsTest, HasTheBitsOfTheSampledLogprob) {
   for (uint32_t i = 0; i < 6; ++i) rows.push_back({i == 0 ? 0.0f : 1.0f, 0, 1, 0, 9, 0, i});
   const DeviceMatrix in = upload(logits, 6, vocab), sampled = empty(1, 6);
   const DeviceMatrix ids = upload_ints(std::vector<int32_t>(6), 1, 6);
-  backend().sample(in.tensor(), vocab, rows.data(), ids.tensor(), sampled.tensor());
+  const Buffer on_device = upload_bytes(rows);
+  backend().sample(in.tensor(), vocab, static_cast<const SamplingRow*>(on_device.data()), ids.tensor(),
+                   sampled.tensor());
   const Logprobs got = logprobs(logits, vocab, vocab, ids.ints(), std::vector<int32_t>(6, 1), 1);
   expect_same_bits(got.targets, sampled.floats(), "target");
   EXPECT_EQ(got.ids[0], ids.ints()[0]);  // the greedy one is the most likely one

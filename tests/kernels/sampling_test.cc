@@ -43,7 +43,9 @@ class SamplingTest : public BackendTest {
     const int64_t count = static_cast<int64_t>(rows.size());
     const DeviceMatrix in = upload(logits, count, cols, 2), logprobs = empty(1, count);
     const DeviceMatrix ids = upload_ints(std::vector<int32_t>(rows.size(), -7), 1, count);
-    backend().sample(in.tensor(), vocab, rows.data(), ids.tensor(), logprobs.tensor());
+    const Buffer on_device = upload_bytes(rows);
+    backend().sample(in.tensor(), vocab, static_cast<const SamplingRow*>(on_device.data()), ids.tensor(),
+                     logprobs.tensor());
     return {ids.ints(), logprobs.floats()};
   }
 };

@@ -5,7 +5,7 @@
 
 #include <numeric>
 
-#include "engine/weights/float_conversion.h"
+#include "kernels/float_conversion.h"
 #include "engine/weights/weight_loader.h"
 
 namespace trireme {

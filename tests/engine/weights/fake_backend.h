@@ -12,7 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/layers/parameter.h"
-#include "engine/weights/float_conversion.h"
+#include "kernels/float_conversion.h"
 #include "kernels/backend.h"
 #include "kernels/check.h"
 
@@ -126,6 +126,9 @@ class FakeBackend : public Backend {
     std::abort();
   }
   void do_gather_rows(const Tensor&, const Tensor&, const Tensor&) override { std::abort(); }
+  void do_copy(const Tensor&, const Tensor&) override { std::abort(); }
+  void do_resolve_last_tokens(const Tensor&, const Tensor&) override { std::abort(); }
+  void do_keep_last_tokens(const Tensor&, const Tensor&, const Tensor&) override { std::abort(); }
   void do_sample(const Tensor&, int64_t, const SamplingRow*, const Tensor&, const Tensor&,
                  const SamplingLists&) override {
     std::abort();

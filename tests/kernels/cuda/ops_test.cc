@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "kernels/cuda/few_rows.h"
+#include "kernels/cuda/last_tokens.h"
 #include "kernels/cuda/rope_kv.h"
 #include "tests/kernels/cuda/device_tensor.h"
 #include "tests/simt/grid.h"
@@ -269,6 +270,26 @@ TEST_P(CudaRopeTest, RotatesAndStores) {
     SCOPED_TRACE(c.head_dim);
     check(c);
   }
+}
+
+TEST(CudaLastTokensTest, AreKeptBySlotAndStandInForNegativeIds) {
+  constexpr int32_t kCount = 300;  // more than a block of threads has
+  std::vector<int32_t> drawn, slots, ids, wanted;
+  for (int32_t i = 0; i < kCount; ++i) {
+    drawn.push_back(i % 7 == 0 ? -1 : 1000 + i);
+    slots.push_back(i % 3 == 0 ? -1 : kCount - 1 - i);
+    ids.push_back(i % 2 == 0 ? i : -1 - i);
+    const int32_t drawn_by = kCount - 1 - i;  // into slot i
+    const int32_t kept = drawn_by % 3 == 0 ? 5 : drawn_by % 7 == 0 ? 0 : 1000 + drawn_by;
+    wanted.push_back(i % 2 == 0 ? i : kept);
+  }
+  const DeviceTensor last_tokens(std::vector<int32_t>(kCount, 5)), resolved(ids);
+  cuda::keep_last_tokens(nullptr, DeviceTensor(drawn), DeviceTensor(slots), last_tokens);
+  EXPECT_EQ(cudaStreamSynchronize(nullptr), cudaSuccess);
+  cuda::resolve_last_tokens(nullptr, last_tokens, resolved);
+  EXPECT_EQ(cudaStreamSynchronize(nullptr), cudaSuccess);
+  const int32_t* got = resolved.tensor().as<int32_t>();
+  EXPECT_EQ(std::vector<int32_t>(got, got + kCount), wanted);
 }
 
 constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f16};
