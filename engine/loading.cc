@@ -86,12 +86,13 @@ class Loader {
     RunnerConfig& runner = rank_.runner;
     runner.shape =
         model_shape(config_.model, config_.model.architecture, rank_.compute_dtype, rank_.compute_dtype);
+    runner.shape.activation_dtype_bytes = static_cast<int>(dtype_bytes(rank_.backend->activation_dtype()));
     const bool isolated = config_.shard_size > 0;
     auto layout = layout_tensor_parallel(runner.shape, isolated ? config_.shard_size : host_.size());
     if (!layout.ok()) return layout.status();
     runner.layout = *std::move(layout);
     runner.tp_rank = isolated ? config_.shard_rank : host_.rank();
-    rank_.group = isolated ? create_isolated_process_group(runner.tp_rank, config_.shard_size)
+    rank_.group = isolated ? create_isolated_process_group(runner.tp_rank, config_.shard_size, *rank_.backend)
                            : create_mpi_process_group(host_);
     if (isolated) {
       rank_.notes.push_back(absl::StrCat("rank ", config_.shard_rank, " of ", config_.shard_size,

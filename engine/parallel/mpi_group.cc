@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/parallel/idle_wait.h"
 #include "engine/parallel/process_group.h"
+#include "kernels/float_conversion.h"
 
 namespace trireme {
 namespace {
@@ -161,31 +162,17 @@ class MpiProcessGroup final : public ProcessGroup {
   int size() const override { return size_; }
   std::string name() const override { return "mpi"; }
 
-  // Ranks beyond the largest power of two first give their part to rank - tree_size; then partners at
-  // distance 1, 2, 4 ... add to each other. a + b and b + a are the same bits, so every rank ends with the
-  // same sum.
   void all_reduce_sum(const Tensor& tensor) override {
-    CHECK_EQ(static_cast<int>(tensor.dtype), static_cast<int>(DType::f32));
     TRIREME_CHECK(tensor.contiguous());
-    float* data = tensor.as<float>();
     const int64_t count = tensor.size();
-    if (static_cast<int64_t>(scratch_.size()) < count) scratch_.resize(count);
-    if (rank_ >= tree_size_) {
-      send(data, count, rank_ - tree_size_);
-      receive(data, count, rank_ - tree_size_);
+    if (tensor.dtype == DType::f32) {
+      sum_over_ranks(tensor.as<float>(), count);
       return;
     }
-    const bool has_extra = rank_ + tree_size_ < size_;
-    if (has_extra) {
-      receive(scratch_.data(), count, rank_ + tree_size_);
-      add(data, scratch_.data(), count);
-    }
-    if (count <= kSmallReduce) {
-      exchange_everything(data, count);
-    } else {
-      exchange_halves(data, count);
-    }
-    if (has_extra) send(data, count, rank_ + tree_size_);
+    if (static_cast<int64_t>(wide_.size()) < count) wide_.resize(count);
+    convert_to_f32(tensor.data, tensor.dtype, count, wide_.data());
+    sum_over_ranks(wide_.data(), count);
+    convert_from_f32(wide_.data(), count, tensor.dtype, tensor.data);
   }
 
   void gather_cols(const Tensor& part, const Tensor& whole) override {
@@ -221,6 +208,29 @@ class MpiProcessGroup final : public ProcessGroup {
   }
 
  private:
+  // Ranks beyond the largest power of two first give their part to rank - tree_size; then partners at
+  // distance 1, 2, 4 ... add to each other. a + b and b + a are the same bits, so every rank ends with the
+  // same sum.
+  void sum_over_ranks(float* data, int64_t count) {
+    if (static_cast<int64_t>(scratch_.size()) < count) scratch_.resize(count);
+    if (rank_ >= tree_size_) {
+      send(data, count, rank_ - tree_size_);
+      receive(data, count, rank_ - tree_size_);
+      return;
+    }
+    const bool has_extra = rank_ + tree_size_ < size_;
+    if (has_extra) {
+      receive(scratch_.data(), count, rank_ + tree_size_);
+      add(data, scratch_.data(), count);
+    }
+    if (count <= kSmallReduce) {
+      exchange_everything(data, count);
+    } else {
+      exchange_halves(data, count);
+    }
+    if (has_extra) send(data, count, rank_ + tree_size_);
+  }
+
   static void add(float* sum, const float* other, int64_t count) {
     for (int64_t i = 0; i < count; ++i) sum[i] += other[i];
   }
@@ -293,6 +303,7 @@ class MpiProcessGroup final : public ProcessGroup {
   int rank_, size_;
   int tree_size_ = 1;  // largest power of two that is not above size_
   std::vector<float> scratch_;
+  std::vector<float> wide_;  // a bf16 or f16 tensor in f32
   std::vector<std::pair<int64_t, int64_t>> bounds_;
 };
 

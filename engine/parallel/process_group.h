@@ -45,9 +45,11 @@ class ProcessGroup {
   virtual int size() const = 0;
   /// "single", "mpi", "nccl", "isolated".
   virtual std::string name() const = 0;
+  /// Whether Backend::capture() may record its collectives: they neither wait nor need the host.
+  virtual bool can_be_captured() const { return false; }
 
   /// tensor = sum over the ranks, the same bits on each, summed in one fixed order whatever its size.
-  /// Contiguous, f32.
+  /// Contiguous; f32, or bf16 or f16, which over MPI are summed in f32 and rounded once.
   virtual void all_reduce_sum(const Tensor& tensor) = 0;
   /// Columns of all ranks side by side, on rank 0 only. part: [rows, cols]; whole: [rows, size * cols]
   /// (ignored on the other ranks). f32.
@@ -66,7 +68,7 @@ std::unique_ptr<HostGroup> create_single_host_group();
 std::unique_ptr<ProcessGroup> create_single_process_group();
 /// Rank `rank` of `size` by itself, its communication replaced by nothing: for timing one shard of a model
 /// that has no room here. What it computes is wrong.
-std::unique_ptr<ProcessGroup> create_isolated_process_group(int rank, int size);
+std::unique_ptr<ProcessGroup> create_isolated_process_group(int rank, int size, Backend& backend);
 /// Collectives among the ranks of `host`, on tensors in host memory.
 std::unique_ptr<ProcessGroup> create_mpi_process_group(HostGroup& host);
 

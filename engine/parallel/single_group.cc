@@ -27,6 +27,7 @@ class SingleProcessGroup final : public ProcessGroup {
   int rank() const override { return 0; }
   int size() const override { return 1; }
   std::string name() const override { return "single"; }
+  bool can_be_captured() const override { return true; }
   void all_reduce_sum(const Tensor&) override {}
   void gather_cols(const Tensor& part, const Tensor& whole) override {
     CHECK_EQ(part.rows, whole.rows);

@@ -8,6 +8,7 @@
 
 #include "engine/parallel/agreement.h"
 #include "engine/parallel/process_group.h"
+#include "kernels/float_conversion.h"
 #include "tests/testing/mpi_main.h"
 
 namespace trireme {
@@ -131,6 +132,27 @@ TEST(ProcessGroupTest, BitsDoNotDependOnTheSizeOfTheMessage) {
   const std::vector<float> large = all_reduced(*group, 50'000);
   const std::vector<float> small = all_reduced(*group, 5'000);
   EXPECT_EQ(std::memcmp(large.data(), small.data(), small.size() * sizeof(float)), 0);
+}
+
+TEST(ProcessGroupTest, HalvesAreSummedInF32AndRoundedOnce) {
+  const auto group = collectives();
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    for (const int64_t count : {7, 40'000}) {
+      const auto rounded = [&](int rank) {
+        std::vector<uint16_t> halves(count);
+        convert_from_f32(contribution(rank, count).data(), count, dtype, halves.data());
+        return halves;
+      };
+      // What a group of f32 makes of the same numbers.
+      std::vector<float> wide(count);
+      std::vector<uint16_t> halves = rounded(group->rank()), wanted(count);
+      convert_to_f32(halves.data(), dtype, count, wide.data());
+      group->all_reduce_sum(Tensor(wide.data(), DType::f32, 1, count));
+      convert_from_f32(wide.data(), count, dtype, wanted.data());
+      group->all_reduce_sum(Tensor(halves.data(), dtype, 1, count));
+      EXPECT_EQ(halves, wanted) << dtype_name(dtype);
+    }
+  }
 }
 
 TEST(ProcessGroupTest, ColumnsOfAllRanksStandSideBySideOnRankZero) {
