@@ -8,7 +8,7 @@
 namespace trireme {
 namespace {
 
-constexpr int64_t kActivationBytes = 4;  // f32
+constexpr int64_t kLogitBytes = 4;  // f32
 // A rank that can hold no more than the weights cannot serve: room for this many tokens of KV is part of
 // "fits".
 constexpr int64_t kMinimumKvTokens = 512;
@@ -89,8 +89,8 @@ absl::StatusOr<TensorParallelLayout> layout_tensor_parallel(const ModelShape& mo
   return layout;
 }
 
-int64_t activation_elements(const ModelShape& model, const TensorParallelLayout& layout, int tp_rank,
-                            int64_t max_step_tokens, int64_t max_num_seqs) {
+int64_t activation_bytes(const ModelShape& model, const TensorParallelLayout& layout, int tp_rank,
+                         int64_t max_step_tokens, int64_t max_num_seqs) {
   const HeadGroup& heads = layout.heads.at(tp_rank);
   const int64_t q = int64_t{heads.head_end - heads.head_begin} * model.head_dim;
   const int64_t kv = int64_t{heads.kv_head_end - heads.kv_head_begin} * model.head_dim;
@@ -98,8 +98,9 @@ int64_t activation_elements(const ModelShape& model, const TensorParallelLayout&
   const int64_t per_token = 2 * int64_t{model.hidden_size} + in_layer;
   const int64_t whole_logits =
       tp_rank == 0 && layout.tp_size > 1 ? int64_t{layout.vocab_per_rank} * layout.tp_size : 0;
-  const int64_t per_sequence = model.hidden_size + layout.vocab_per_rank + whole_logits;
-  return max_step_tokens * per_token + max_num_seqs * per_sequence;
+  const int64_t logits = layout.vocab_per_rank + whole_logits;
+  return model.activation_dtype_bytes * (max_step_tokens * per_token + max_num_seqs * model.hidden_size) +
+         kLogitBytes * max_num_seqs * logits;
 }
 
 int64_t token_count_bytes(const ModelShape& model, int tp_rank, int64_t max_num_seqs) {
@@ -121,8 +122,7 @@ RankBytes rank_bytes(const ModelShape& model, const TensorParallelLayout& layout
                   (model.num_layers * matrices_per_layer + vocab_matrices * layout.vocab_per_rank * hidden);
   bytes.weights += 4 * (2 * int64_t{model.num_layers} + 1) * hidden;
   bytes.kv_per_token = int64_t{model.num_layers} * 2 * kv * model.kv_dtype_bytes;
-  bytes.activations =
-      kActivationBytes * activation_elements(model, layout, tp_rank, max_step_tokens, max_num_seqs);
+  bytes.activations = activation_bytes(model, layout, tp_rank, max_step_tokens, max_num_seqs);
   bytes.token_counts = token_count_bytes(model, tp_rank, max_num_seqs);
   return bytes;
 }

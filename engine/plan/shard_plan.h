@@ -22,6 +22,7 @@ struct ModelShape {
   bool tie_word_embeddings = false;
   int weight_dtype_bytes = 4;
   int kv_dtype_bytes = 4;
+  int activation_dtype_bytes = 4;  // between operations; logits are f32
 };
 
 struct RankInventory {
@@ -52,12 +53,12 @@ struct ShardPlan {
 /// FAILED_PRECONDITION with the reason where `tp_size` cannot divide the model.
 absl::StatusOr<TensorParallelLayout> layout_tensor_parallel(const ModelShape& model, int tp_size);
 
-/// f32 elements the activations of one step take on one rank: the residual stream and its normalized copy;
-/// inside a layer either merged QKV and the attention's output, or gate, up and their product; for each
-/// sampled sequence one hidden row and its logits (the leader also holds those of all ranks). The runner's
-/// arena is this large, alignment aside.
-int64_t activation_elements(const ModelShape& model, const TensorParallelLayout& layout, int tp_rank,
-                            int64_t max_step_tokens, int64_t max_num_seqs);
+/// Bytes the activations of one step take on one rank: the residual stream and its normalized copy; inside a
+/// layer either merged QKV and the attention's output, or gate, up and their product; for each sampled
+/// sequence one hidden row and its logits (the leader also holds those of all ranks). The runner's arena is
+/// this large, alignment aside.
+int64_t activation_bytes(const ModelShape& model, const TensorParallelLayout& layout, int tp_rank,
+                         int64_t max_step_tokens, int64_t max_num_seqs);
 
 /// What rank 0 counts tokens in, for penalties: 4 bytes per sequence and id of the vocabulary. On the CPU a
 /// page of it takes memory when a request with penalties first touches it.

@@ -6,54 +6,83 @@
 namespace trireme {
 namespace {
 
-int32_t blocks_per_sequence(const StepPlanLimits& limits) {
-  return (limits.max_context_len + limits.block_size - 1) / limits.block_size;
+/// Bytes of the arena: each tensor taken from it is rounded up, and no step takes more than 16.
+int64_t arena_bytes(const RunnerConfig& config) {
+  return 16 * Workspace::kAlignBytes + activation_bytes(config.shape, config.layout, config.tp_rank,
+                                                        config.limits.max_num_tokens,
+                                                        config.limits.max_num_seqs);
 }
 
-/// int32 words of the largest plan on the device.
-int64_t max_plan_words(const StepPlanLimits& limits) {
-  const int64_t tokens = limits.max_num_tokens, seqs = limits.max_num_seqs;
-  return 5 * tokens + 3 * seqs + 1 + seqs * blocks_per_sequence(limits);
-}
+size_t word_bytes(int64_t num_words) { return static_cast<size_t>(num_words) * sizeof(int32_t); }
 
-/// The same of Results.
-int64_t max_result_words(const StepPlanLimits& limits) {
-  return (3 + 2 * kMaxTopLogprobs) * int64_t{limits.max_num_seqs};
+int64_t input_words(const RunnerConfig& config) {
+  return StepInputs::num_words(StepCounts::largest(config.limits));
 }
 
 }  // namespace
+
+absl::StatusOr<ModelRunner::DeviceMemory> ModelRunner::allocate(const RunnerConfig& config,
+                                                                Backend& backend) {
+  const StepPlanLimits& limits = config.limits;
+  DeviceMemory memory;
+  absl::Status status;
+  const auto take = [&](Buffer& buffer, size_t bytes) {
+    auto taken = status.ok() ? backend.allocate(bytes) : status;
+    if (taken.ok()) buffer = *std::move(taken);
+    status.Update(taken.status());
+  };
+  take(memory.activations, static_cast<size_t>(arena_bytes(config)));
+  take(memory.inputs, word_bytes(input_words(config)));
+  take(memory.outputs, word_bytes(StepOutputs::num_row_words(limits)));
+  take(memory.last_tokens, word_bytes(limits.max_num_seqs));
+  if (!status.ok()) return status;
+  const int64_t count_bytes = token_count_bytes(config.shape, config.tp_rank, limits.max_num_seqs);
+  auto counts = backend.allocate_sparse(static_cast<size_t>(count_bytes));
+  if (!counts.ok()) return counts.status();
+  memory.token_counts = *std::move(counts);
+  return memory;
+}
+
+absl::StatusOr<ModelRunner::InFlight> ModelRunner::allocate_in_flight(const RunnerConfig& config,
+                                                                      Backend& backend) {
+  InFlight step;
+  auto inputs = backend.allocate_staging(word_bytes(input_words(config)));
+  if (!inputs.ok()) return inputs.status();
+  auto outputs = backend.allocate_staging(word_bytes(StepOutputs::num_words(config.limits)));
+  if (!outputs.ok()) return outputs.status();
+  step.inputs = *std::move(inputs);
+  step.outputs = *std::move(outputs);
+  step.done = backend.create_fence();
+  step.results.sampled_ids.reserve(config.limits.max_num_seqs);
+  step.results.logprobs.reserve(config.limits.max_num_seqs);
+  return step;
+}
 
 absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::create(const RunnerConfig& config, Backend& backend,
                                                                  ProcessGroup& group, const CausalLm& model,
                                                                  KvCache& cache, StepPhases& phases,
                                                                  StepProgress& progress) {
-  const StepPlanLimits& limits = config.limits;
-  // Each tensor taken from the arena is rounded up to Workspace::kAlignElements; no step takes more than 16.
-  const int64_t elements =
-      16 * Workspace::kAlignElements + activation_elements(config.shape, config.layout, config.tp_rank,
-                                                           limits.max_num_tokens, limits.max_num_seqs);
-  auto arena = backend.allocate(static_cast<size_t>(elements) * sizeof(float));
-  if (!arena.ok()) return arena.status();
-  const int64_t index_words = max_plan_words(limits) + max_result_words(limits);
-  auto indices = backend.allocate(static_cast<size_t>(index_words) * sizeof(int32_t));
-  if (!indices.ok()) return indices.status();
-  const int64_t count_bytes = token_count_bytes(config.shape, config.tp_rank, limits.max_num_seqs);
-  auto counts = backend.allocate_sparse(static_cast<size_t>(count_bytes));
-  if (!counts.ok()) return counts.status();
+  auto memory = allocate(config, backend);
+  if (!memory.ok()) return memory.status();
+  std::vector<InFlight> in_flight;
+  for (int step = 0; step <= config.steps_ahead; ++step) {
+    auto allocated = allocate_in_flight(config, backend);
+    if (!allocated.ok()) return allocated.status();
+    in_flight.push_back(*std::move(allocated));
+  }
   const int64_t widest =
       std::max<int64_t>(config.shape.hidden_size, 2 * int64_t{config.layout.intermediate_per_rank});
   absl::Status reserved =
-      backend.reserve_workspace(limits.max_num_tokens, limits.max_num_seqs, widest,
+      backend.reserve_workspace(config.limits.max_num_tokens, config.limits.max_num_seqs, widest,
                                 int64_t{config.layout.vocab_per_rank} * config.layout.tp_size);
   if (!reserved.ok()) return reserved;
   return std::unique_ptr<ModelRunner>(new ModelRunner(config, backend, group, model, cache, phases, progress,
-                                                      Workspace(*std::move(arena)), *std::move(indices),
-                                                      *std::move(counts)));
+                                                      *std::move(memory), std::move(in_flight)));
 }
 
 ModelRunner::ModelRunner(const RunnerConfig& config, Backend& backend, ProcessGroup& group,
                          const CausalLm& model, KvCache& cache, StepPhases& phases, StepProgress& progress,
-                         Workspace workspace, Buffer index_memory, Buffer token_counts)
+                         DeviceMemory memory, std::vector<InFlight> in_flight)
     : config_(config),
       backend_(backend),
       group_(group),
@@ -61,112 +90,97 @@ ModelRunner::ModelRunner(const RunnerConfig& config, Backend& backend, ProcessGr
       cache_(cache),
       phases_(phases),
       progress_(progress),
-      workspace_(std::move(workspace)),
-      index_memory_(std::move(index_memory)),
-      token_counts_(std::move(token_counts)),
-      last_tokens_(config.limits.max_num_seqs, 0) {
-  workspace_bytes_ = workspace_.capacity_bytes();
-  staging_.reserve(max_plan_words(config.limits));
-  results_.resize(static_cast<size_t>(config.steps_ahead) + 1);
-  for (StepResults& step : results_) {
-    step.sampled_ids.reserve(config.limits.max_num_seqs);
-    step.logprobs.reserve(config.limits.max_num_seqs);
+      memory_(std::move(memory)),
+      workspace_(std::move(memory_.activations), backend.activation_dtype()),
+      outputs_(config.limits, memory_.outputs.data()),
+      last_tokens_(memory_.last_tokens.data(), DType::i32, 1, config.limits.max_num_seqs),
+      in_flight_(std::move(in_flight)) {}
+
+// What is in flight reads and writes memory that goes now.
+ModelRunner::~ModelRunner() { backend_.synchronize(); }
+
+void ModelRunner::launch(const StepPlan& plan) {
+  CHECK_LT(num_launched_ - num_collected_, in_flight_.size());
+  InFlight& step = in_flight_[num_launched_++ % in_flight_.size()];
+  step.num_sampled = plan.num_sampled();
+  step.num_prompt_logprobs = plan.num_prompt_logprobs();
+  step.has_top_logprobs = std::any_of(plan.sampling.begin(), plan.sampling.end(),
+                                      [](const SamplingRow& row) { return row.num_top_logprobs > 0; });
+  phases_.enter(Phase::upload);
+  const StepInputs inputs(StepCounts::of(plan), memory_.inputs.data(),
+                          *std::max_element(plan.query_lens.begin(), plan.query_lens.end()),
+                          *std::max_element(plan.context_lens.begin(), plan.context_lens.end()));
+  int32_t* const host = static_cast<int32_t*>(step.inputs.data());
+  inputs.write(plan, config_.limits.block_size, host);
+  inputs.copy_to_device(plan, host, backend_);
+  if (group_.rank() == 0) set_token_counts(plan);
+  phases_.enter(Phase::compute);
+  const StepOutputs outputs(config_.limits, step.outputs.data());
+  compute(plan, inputs.tensors(), outputs);
+  if (plan.num_sampled() > 0) {
+    if (step.has_top_logprobs && group_.rank() == 0) compute_top_logprobs(inputs.tensors(), outputs);
+    // Ids and their log probabilities.
+    backend_.copy_to_host(outputs.rows(0).ids.data, outputs_.rows(0).ids.data,
+                          word_bytes(2 * int64_t{config_.limits.max_num_seqs}));
   }
-  counted_slots_.reserve(config.limits.max_num_seqs);
-  num_top_.reserve(config.limits.max_num_seqs);
+  step.done->record();
+}
+
+void ModelRunner::compute(const StepPlan& plan, const StepTensors& step, const StepOutputs& host) {
+  workspace_.release(0);
+  ForwardContext context{backend_, group_, cache_, workspace_, step.batch, phases_, progress_};
+  const Tensor hidden = workspace_.take(step.batch.num_tokens, config_.shape.hidden_size);
+  backend_.resolve_last_tokens(last_tokens_, step.ids);
+  model_.forward(context, step.ids, hidden);
+  if (plan.num_prompt_logprobs() > 0) compute_prompt_logprobs(context, hidden, step, host);
+  if (plan.num_sampled() == 0) return;
+  whole_logits_ = whole_logits(context, hidden, step.sampled_rows);
+  const bool counts = std::any_of(plan.sampling.begin(), plan.sampling.end(),
+                                  [](const SamplingRow& row) { return row.has_penalties(); });
+  sample(step, counts);
 }
 
 const StepResults& ModelRunner::collect() {
   CHECK_LT(num_collected_, num_launched_);
-  return results_[num_collected_++ % results_.size()];
-}
-
-void ModelRunner::launch(const StepPlan& plan) {
-  CHECK_LT(num_launched_ - num_collected_, results_.size());
-  step_ = &results_[num_launched_++ % results_.size()];
-  workspace_.release(0);
-  RaggedBatch batch;
-  phases_.enter(Phase::upload);
-  const UploadedPlan uploaded = upload(plan, batch);
-  phases_.enter(Phase::compute);
-  ForwardContext context{backend_, group_, cache_, workspace_, batch, phases_, progress_};
-  const Tensor hidden = workspace_.take(plan.num_tokens(), config_.shape.hidden_size);
-  model_.forward(context, uploaded.ids, hidden);
-  if (plan.num_prompt_logprobs() > 0) compute_prompt_logprobs(context, plan, hidden, uploaded);
-  step_->sampled_ids.resize(plan.num_sampled());
-  step_->logprobs.resize(plan.num_sampled());
-  if (plan.num_sampled() == 0) return;
-  whole_logits_ = whole_logits(context, hidden, uploaded.sampled_rows);
-  sample(plan);
-}
-
-// One contiguous copy: tokens | positions | slots | cu_query_lens | context_lens | block_tables | sampled
-// rows | rows of prompt logprobs | their targets.
-ModelRunner::UploadedPlan ModelRunner::upload(const StepPlan& plan, RaggedBatch& batch) {
-  const int64_t num_tokens = plan.num_tokens(), num_seqs = plan.num_seqs(), num_sampled = plan.num_sampled();
-  const int64_t num_logprobs = plan.num_prompt_logprobs();
-  const int32_t block_size = config_.limits.block_size;
-  const int64_t max_blocks = *std::max_element(plan.num_blocks.begin(), plan.num_blocks.end());
-  staging_.resize(3 * num_tokens + 2 * num_seqs + 1 + num_seqs * max_blocks + num_sampled + 2 * num_logprobs);
-  int32_t* tokens = staging_.data();
-  int32_t* positions = tokens + num_tokens;
-  int32_t* slots = positions + num_tokens;
-  int32_t* cu_query_lens = slots + num_tokens;
-  int32_t* context_lens = cu_query_lens + num_seqs + 1;
-  int32_t* tables = context_lens + num_seqs;
-  int32_t* rows = tables + num_seqs * max_blocks;
-  int32_t* logprob_rows = rows + num_sampled;
-  int32_t* logprob_targets = logprob_rows + num_logprobs;
-  std::copy(plan.logprob_tokens.begin(), plan.logprob_tokens.end(), logprob_rows);
-  std::copy(plan.logprob_targets.begin(), plan.logprob_targets.end(), logprob_targets);
-  int64_t token = 0, table_begin = 0, row = 0;
-  cu_query_lens[0] = 0;
-  for (int64_t s = 0; s < num_seqs; ++s) {
-    const int32_t* blocks = plan.block_tables.data() + table_begin;
-    const int32_t first_position = plan.context_lens[s] - plan.query_lens[s];
-    for (int32_t i = 0; i < plan.query_lens[s]; ++i, ++token) {
-      const int32_t id = plan.token_ids[token], position = first_position + i;
-      tokens[token] = id == kLastToken ? last_tokens_[plan.slots[s]] : id;
-      positions[token] = position;
-      slots[token] =
-          plan.slots[s] < 0 ? -1 : blocks[position / block_size] * block_size + position % block_size;
-    }
-    cu_query_lens[s + 1] = static_cast<int32_t>(token);
-    context_lens[s] = plan.context_lens[s];
-    std::copy(blocks, blocks + plan.num_blocks[s], tables + s * max_blocks);
-    std::fill(tables + s * max_blocks + plan.num_blocks[s], tables + (s + 1) * max_blocks, 0);
-    table_begin += plan.num_blocks[s];
-    if (plan.sample[s] != 0) rows[row++] = static_cast<int32_t>(token - 1);
-    batch.max_query_len = std::max<int64_t>(batch.max_query_len, plan.query_lens[s]);
-    batch.max_context_len = std::max<int64_t>(batch.max_context_len, plan.context_lens[s]);
+  InFlight& step = in_flight_[num_collected_++ % in_flight_.size()];
+  step.done->wait();
+  const StepOutputs outputs(config_.limits, step.outputs.data());
+  const StepOutputs::Rows rows = outputs.rows(step.num_sampled);
+  const StepOutputs::PromptRows prompt = outputs.prompt_rows(0, step.num_prompt_logprobs);
+  const auto copy = [](const Tensor& from, auto& to) {
+    using Element = typename std::decay_t<decltype(to)>::value_type;
+    to.assign(from.as<const Element>(), from.as<const Element>() + from.size());
+  };
+  copy(rows.ids, step.results.sampled_ids);
+  copy(rows.logprobs, step.results.logprobs);
+  if (group_.rank() != 0) return step.results;
+  StepLogprobs& more = step.results.step_logprobs;
+  if (step.has_top_logprobs) {
+    copy(rows.top_ids, more.top_ids);
+    copy(rows.top_logprobs, more.top_logprobs);
   }
-  backend_.copy_to_device(index_memory_.data(), staging_.data(), staging_.size() * sizeof(int32_t));
-  const auto on_device = [&](const int32_t* host, int64_t num_rows, int64_t num_cols) {
-    return Tensor(static_cast<int32_t*>(index_memory_.data()) + (host - staging_.data()), DType::i32,
-                  num_rows, num_cols);
-  };
-  batch.positions = on_device(positions, 1, num_tokens);
-  batch.slots = on_device(slots, 1, num_tokens);
-  batch.cu_query_lens = on_device(cu_query_lens, 1, num_seqs + 1);
-  batch.context_lens = on_device(context_lens, 1, num_seqs);
-  batch.block_tables = on_device(tables, num_seqs, max_blocks);
-  batch.num_tokens = num_tokens;
-  batch.num_seqs = num_seqs;
-  return {on_device(tokens, 1, num_tokens), on_device(rows, 1, num_sampled),
-          on_device(logprob_rows, 1, num_logprobs), on_device(logprob_targets, 1, num_logprobs)};
+  copy(prompt.logprobs, more.prompt_logprobs);
+  copy(prompt.top_ids, more.prompt_top_ids);
+  copy(prompt.top_logprobs, more.prompt_top_logprobs);
+  return step.results;
 }
 
-ModelRunner::Results ModelRunner::results(int64_t num_rows) const {
-  const int64_t seqs = config_.limits.max_num_seqs;
-  int32_t* base = static_cast<int32_t*>(index_memory_.data()) + max_plan_words(config_.limits);
-  const auto vector = [&](int64_t index, DType dtype) {
-    return Tensor(base + index * seqs, dtype, 1, num_rows);
-  };
-  const auto table = [&](int64_t index, DType dtype) {
-    return Tensor(base + (3 + index * kMaxTopLogprobs) * seqs, dtype, num_rows, kMaxTopLogprobs);
-  };
-  return {vector(0, DType::i32), vector(1, DType::f32), vector(2, DType::f32), table(0, DType::i32),
-          table(1, DType::f32)};
+Tensor ModelRunner::token_counts() const {
+  return {memory_.token_counts.data(), DType::i32, config_.limits.max_num_seqs, config_.shape.vocab_size};
+}
+
+/// Of sequences that are new in their slots.
+void ModelRunner::set_token_counts(const StepPlan& plan) {
+  const int32_t* history = plan.history_ids.data();
+  for (int32_t s = 0, i = 0; s < plan.num_seqs(); ++s) {
+    if (plan.sample[s] == 0) continue;
+    const SamplingRow& row = plan.sampling[i++];
+    const int64_t num_prompt = row.num_history_prompt, num_output = row.num_history_output;
+    if (row.has_penalties() && plan.slots[s] >= 0 && num_prompt + num_output > 0)
+      backend_.set_token_counts(token_counts(), plan.slots[s], history, num_prompt, history + num_prompt,
+                                num_output);
+    history += num_prompt + num_output;
+  }
 }
 
 std::vector<float> ModelRunner::last_logits() {

@@ -9,6 +9,8 @@
 #include "engine/layers/forward_context.h"
 #include "engine/models/causal_lm.h"
 #include "engine/plan/shard_plan.h"
+#include "engine/runner/step_inputs.h"
+#include "engine/runner/step_outputs.h"
 #include "engine/scheduler/step_plan.h"
 
 namespace trireme {
@@ -37,10 +39,12 @@ class ModelRunner {
                                                              KvCache& cache, StepPhases& phases,
                                                              StepProgress& progress);
 
-  /// Starts one step. The plan has been checked against config.limits. Later plans may name the tokens it
-  /// samples (kLastToken) as soon as this returns: each rank keeps the last token of every slot. At most
-  /// steps_ahead + 1 steps are launched and not collected. Only rank 0 samples, and counts tokens for
-  /// penalties.
+  ~ModelRunner();
+
+  /// Starts one step and waits for no device. The plan has been checked against config.limits. Later plans
+  /// may name the tokens it samples (kLastToken) as soon as this returns: each rank keeps the last token of
+  /// every slot in the device's memory. At most steps_ahead + 1 steps are launched and not collected. Only
+  /// rank 0 samples, and counts tokens for penalties.
   void launch(const StepPlan& plan);
   /// Waits for the oldest launched step. Its results are valid until steps_ahead + 1 further launches.
   const StepResults& collect();
@@ -53,30 +57,40 @@ class ModelRunner {
   /// tools: call it before the next run().
   std::vector<float> last_logits();
 
-  int64_t workspace_bytes() const { return workspace_bytes_; }
+  int64_t workspace_bytes() const { return workspace_.capacity_bytes(); }
 
  private:
+  struct DeviceMemory {
+    Buffer activations;
+    Buffer inputs;        // of a step: see StepInputs
+    Buffer outputs;       // of a step: see StepOutputs
+    Buffer last_tokens;   // i32 [max_num_seqs], by slot
+    Buffer token_counts;  // rank 0: i32 [max_num_seqs, vocab_size], by slot
+  };
+  /// What a step in flight has of its own: the device may read a plan and write results while the host is at
+  /// the next step.
+  struct InFlight {
+    Buffer inputs, outputs;  // staging
+    std::unique_ptr<Fence> done;
+    int64_t num_sampled = 0, num_prompt_logprobs = 0;
+    bool has_top_logprobs = false;
+    StepResults results;
+  };
+
   ModelRunner(const RunnerConfig& config, Backend& backend, ProcessGroup& group, const CausalLm& model,
-              KvCache& cache, StepPhases& phases, StepProgress& progress, Workspace workspace,
-              Buffer index_memory, Buffer token_counts);
-  /// A plan's integers on the device, each [1, count].
-  struct UploadedPlan {
-    Tensor ids, sampled_rows, logprob_rows, logprob_targets;
-  };
-  /// Where the device puts what a step gives, behind the largest plan in the index memory.
-  struct Results {
-    Tensor ids, logprobs, target_logprobs;  // [1, num_rows]
-    Tensor top_ids, top_logprobs;           // [num_rows, kMaxTopLogprobs]
-  };
-  UploadedPlan upload(const StepPlan& plan, RaggedBatch& batch);
-  Results results(int64_t num_rows) const;
+              KvCache& cache, StepPhases& phases, StepProgress& progress, DeviceMemory memory,
+              std::vector<InFlight> in_flight);
+  static absl::StatusOr<DeviceMemory> allocate(const RunnerConfig& config, Backend& backend);
+  static absl::StatusOr<InFlight> allocate_in_flight(const RunnerConfig& config, Backend& backend);
+  Tensor token_counts() const;
+  void set_token_counts(const StepPlan& plan);
+  void compute(const StepPlan& plan, const StepTensors& step, const StepOutputs& host);
   // ---- sampling.cc ----
   Tensor whole_logits(ForwardContext& context, const Tensor& hidden, const Tensor& row_ids);
-  void compute_prompt_logprobs(ForwardContext& context, const StepPlan& plan, const Tensor& hidden,
-                               const UploadedPlan& uploaded);
-  void sample(const StepPlan& plan);
-  void draw(const StepPlan& plan, const Results& results);
-  void compute_top_logprobs(const StepPlan& plan, const Results& results);
+  void compute_prompt_logprobs(ForwardContext& context, const Tensor& hidden, const StepTensors& step,
+                               const StepOutputs& host);
+  void sample(const StepTensors& step, bool count_tokens);
+  void compute_top_logprobs(const StepTensors& step, const StepOutputs& host);
 
   RunnerConfig config_;
   Backend& backend_;
@@ -85,19 +99,14 @@ class ModelRunner {
   KvCache& cache_;
   StepPhases& phases_;
   StepProgress& progress_;
+  DeviceMemory memory_;
   Workspace workspace_;
-  int64_t workspace_bytes_ = 0;
-  Buffer index_memory_;               // a plan's integers on the device, then results
-  Buffer token_counts_;               // rank 0: i32 [max_num_seqs, vocab_size], by slot
-  std::vector<int32_t> staging_;      // the same on the host
-  std::vector<int32_t> last_tokens_;  // by slot
-  std::vector<StepResults> results_;  // a ring of steps_ahead + 1
-  StepResults* step_ = nullptr;       // of the step that is being launched
+  StepOutputs outputs_;  // on the device
+  Tensor last_tokens_;
+  std::vector<InFlight> in_flight_;  // a ring of steps_ahead + 1
   uint64_t num_launched_ = 0;
   uint64_t num_collected_ = 0;
-  std::vector<int32_t> counted_slots_;  // of the sampled rows: the slot with penalties, else -1
-  std::vector<int32_t> num_top_;        // how many top logprobs each asks for
-  Tensor whole_logits_;                 // of the last step's sampled rows; rank 0
+  Tensor whole_logits_;  // of the last step's sampled rows; rank 0
 };
 
 }  // namespace trireme

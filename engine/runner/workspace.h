@@ -11,16 +11,19 @@ namespace trireme {
 /// Tensors are valid until the mark they were taken after is released.
 class Workspace {
  public:
-  static constexpr int64_t kAlignElements = 16;  // 64 bytes
+  static constexpr int64_t kAlignBytes = 64;
 
-  explicit Workspace(Buffer memory) : memory_(std::move(memory)) {}
+  /// `activation_dtype`: of what is taken where no other dtype is named.
+  Workspace(Buffer memory, DType activation_dtype)
+      : memory_(std::move(memory)), activation_dtype_(activation_dtype) {}
 
-  /// An f32 [rows, cols] tensor, 64-byte aligned, contents undefined. Aborts when the arena is too small.
-  Tensor take(int64_t rows, int64_t cols) {
-    const int64_t begin = used_;
-    used_ += (rows * cols + kAlignElements - 1) / kAlignElements * kAlignElements;
-    CHECK_LE(static_cast<size_t>(used_) * sizeof(float), memory_.bytes());
-    return {static_cast<float*>(memory_.data()) + begin, DType::f32, rows, cols};
+  /// A [rows, cols] tensor, 64-byte aligned, contents undefined. Aborts when the arena is too small.
+  Tensor take(int64_t rows, int64_t cols) { return take(rows, cols, activation_dtype_); }
+  Tensor take(int64_t rows, int64_t cols, DType dtype) {
+    const Tensor tensor(static_cast<char*>(memory_.data()) + used_, dtype, rows, cols);
+    used_ += (static_cast<int64_t>(tensor.bytes()) + kAlignBytes - 1) / kAlignBytes * kAlignBytes;
+    CHECK_LE(static_cast<size_t>(used_), memory_.bytes());
+    return tensor;
   }
   int64_t capacity_bytes() const { return static_cast<int64_t>(memory_.bytes()); }
   int64_t mark() const { return used_; }
@@ -28,7 +31,8 @@ class Workspace {
 
  private:
   Buffer memory_;
-  int64_t used_ = 0;
+  DType activation_dtype_;
+  int64_t used_ = 0;  // bytes
 };
 
 /// Gives back, at the end of a scope, what was taken in it.

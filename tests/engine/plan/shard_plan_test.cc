@@ -95,6 +95,15 @@ TEST(RankBytesTest, TheLeaderCountsTokensOfEverySequence) {
   EXPECT_EQ(rank_bytes(model, *two, 1, 512, 64).token_counts, 0);
 }
 
+TEST(RankBytesTest, ActivationsFollowTheirDtypeAndLogitsDoNot) {
+  ModelShape model = llama_70b();
+  const auto two = layout_tensor_parallel(model, 2);
+  const int64_t logits = int64_t{4} * 64 * 3 * two->vocab_per_rank;  // the leader has its part and the whole
+  const int64_t wide = rank_bytes(model, *two, 0, 512, 64).activations;
+  model.activation_dtype_bytes = 2;
+  EXPECT_EQ(2 * (rank_bytes(model, *two, 0, 512, 64).activations - logits), wide - logits);
+}
+
 TEST(PlanShardsTest, ChoosesTheSmallestSizeThatFits) {
   const auto plan = plan_shards(llama_70b(), ranks_with(8, 40), 0);
   ASSERT_TRUE(plan.ok()) << plan.status();
