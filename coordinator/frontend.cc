@@ -88,7 +88,8 @@ grpc::Status Frontend::admit(grpc::CallbackServerContext* context, const v1::Gen
                              GenerateSink& sink, std::shared_ptr<GenerateCall>* call) {
   const auto arrival = RequestRecord::Clock::now();
   if (grpc::Status status = check_model(request.model()); !status.ok()) return status;
-  const auto violation = validate(rpc::request_fields(request), membership_.registry().limits());
+  const auto violation =
+      validate(rpc::request_fields(request), membership_.registry().limits(options_.limits));
   if (violation) return rpc::invalid_field(violation->field, violation->description);
   std::unique_ptr<Assignment> assignment;
   RouteWish wish{prompt_chunks(request), {}};
@@ -190,7 +191,7 @@ grpc::ServerUnaryReactor* Frontend::Cancel(grpc::CallbackServerContext* context,
 grpc::ServerUnaryReactor* Frontend::Tokenize(grpc::CallbackServerContext* context,
                                              const v1::TokenizeRequest* request,
                                              v1::TokenizeResponse* response) {
-  const auto most = static_cast<size_t>(RequestLimits{}.max_prompt_bytes);
+  const auto most = static_cast<size_t>(options_.limits.max_prompt_bytes);
   std::unique_ptr<Assignment> assignment;
   grpc::Status status = check_bytes("text", request->text().size(), most);
   if (status.ok()) status = assign(request->model(), {}, &assignment);
@@ -203,7 +204,7 @@ grpc::ServerUnaryReactor* Frontend::Tokenize(grpc::CallbackServerContext* contex
 grpc::ServerUnaryReactor* Frontend::Detokenize(grpc::CallbackServerContext* context,
                                                const v1::DetokenizeRequest* request,
                                                v1::DetokenizeResponse* response) {
-  const auto most = static_cast<size_t>(RequestLimits{}.max_prompt_bytes);
+  const auto most = static_cast<size_t>(options_.limits.max_prompt_bytes);
   std::unique_ptr<Assignment> assignment;
   grpc::Status status = check_bytes("token_ids", static_cast<size_t>(request->token_ids_size()), most);
   if (status.ok()) status = assign(request->model(), {}, &assignment);

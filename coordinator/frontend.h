@@ -14,6 +14,7 @@
 #include "coordinator/membership.h"
 #include "coordinator/request_record.h"
 #include "coordinator/ticker.h"
+#include "engine/base/request_limits.h"
 #include "trireme/v1/inference.grpc.pb.h"
 
 namespace trireme {
@@ -23,6 +24,7 @@ struct FrontendOptions {
   std::chrono::milliseconds max_unary_time = std::chrono::seconds(30);
   std::chrono::milliseconds retry_delay = std::chrono::seconds(1);  // told to clients while nobody serves
   RequestOptions request;
+  RequestLimits limits;  // but for vocabulary and context, which are the replicas'
 };
 
 /// What became of the requests since the start.

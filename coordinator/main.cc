@@ -29,6 +29,7 @@ struct Flags {
   int max_resumes = 1;
   double resume_timeout_s = 10;
   double write_timeout_s = 30;
+  trireme::RequestLimits request_limits;
 };
 
 std::string check_tensor_parallel(const std::string& text) {
@@ -79,6 +80,11 @@ void add_flags(CLI::App& app, Flags& flags) {
                  "seconds after which a request ends whose client does not read")
       ->check(seconds_from(0.001))
       ->capture_default_str();
+  for (const trireme::RequestLimitOption& option : trireme::request_limit_options()) {
+    app.add_option(option.flag, flags.request_limits.*option.limit, option.text)
+        ->check(CLI::Range(option.least, option.most))
+        ->capture_default_str();
+  }
   app.add_flag("--keep-replicas", flags.keep_replicas,
                "do not stop the replicas on SIGTERM; they join the next coordinator");
   app.add_option("--log-level", flags.log_level, "to stderr; prompts and outputs are never logged")
@@ -103,6 +109,7 @@ absl::StatusOr<trireme::CoordinatorOptions> to_options(const Flags& flags) {
   options.insecure = flags.insecure;
   options.keep_replicas = flags.keep_replicas;
   options.frontend.max_request_time = milliseconds(flags.max_request_time_s);
+  options.frontend.limits = flags.request_limits;
   options.frontend.request.max_resumes = flags.max_resumes;
   options.frontend.request.resume_timeout = milliseconds(flags.resume_timeout_s);
   options.frontend.request.write_timeout = milliseconds(flags.write_timeout_s);

@@ -155,9 +155,9 @@ std::string ReplicaRegistry::model_name() const {
   return leases_.empty() ? "" : leases_.begin()->second.record.description.model.name;
 }
 
-RequestLimits ReplicaRegistry::limits() const {
+RequestLimits ReplicaRegistry::limits(RequestLimits limits) const {
   std::lock_guard lock(mutex_);
-  RequestLimits limits;
+  limits.vocab_size = limits.max_context_len = 0;
   for (const auto& [lease, entry] : leases_) {
     if (entry.record.phase != ReplicaPhase::serving) continue;
     const ReplicaDescription& replica = entry.record.description;

@@ -88,8 +88,9 @@ class ReplicaRegistry {
   int num_serving() const;
   /// Of the model served; empty when there is no live replica.
   std::string model_name() const;
-  /// Limits any serving replica can keep: vocabulary and the smallest context; unknown (0) without replicas.
-  RequestLimits limits() const;
+  /// `limits` with what any serving replica can keep: vocabulary and the smallest context; unknown (0)
+  /// without replicas.
+  RequestLimits limits(RequestLimits limits = {}) const;
   std::vector<ReplicaRecord> snapshot() const;
 
  private:

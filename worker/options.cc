@@ -126,6 +126,11 @@ void add_service_flags(CLI::App& app, WorkerOptions& options) {
       ->transform(CLI::AsSizeValue(false))
       ->check(CLI::Range(uint64_t{4096}, uint64_t{1} << 40))
       ->capture_default_str();
+  for (const RequestLimitOption& option : request_limit_options()) {
+    app.add_option(option.flag, options.request_limits.*option.limit, option.text)
+        ->check(CLI::Range(option.least, option.most))
+        ->capture_default_str();
+  }
   add_seconds(app, "--write-timeout", options.write_timeout,
               "for a client to take one message; its request is cancelled after");
   add_seconds(app, "--step-timeout", options.step_timeout,

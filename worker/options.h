@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "engine/base/request_limits.h"
 #include "proto/support/endpoint.h"
 #include "worker/exit_code.h"
 
@@ -36,6 +37,7 @@ struct WorkerOptions {
   int64_t max_queued_requests = 256;
   int64_t max_queued_tokens = 512 << 10;
   uint64_t max_unread_bytes = 256 << 10;  // of one request's output
+  RequestLimits request_limits;
 
   std::chrono::milliseconds write_timeout{30'000};
   std::chrono::milliseconds step_timeout{10'000};

@@ -23,8 +23,10 @@ struct ServedModel {
   std::vector<int32_t> eos_token_ids;    // of config.json and generation_config.json
   const Tokenizer* tokenizer = nullptr;  // none with dummy weights: then text is refused
 
+  RequestLimits request_limits;  // but for vocabulary and context
+
   RequestLimits limits() const {
-    RequestLimits limits;
+    RequestLimits limits = request_limits;
     limits.max_context_len = max_context_len;
     limits.vocab_size = vocab_size;
     return limits;

@@ -195,6 +195,7 @@ class WorkerProcess {
     served.max_context_len = engine_->max_context_len();
     served.tensor_parallel_size = assignment_.tp_size;
     served.tokenizer = tokenizer_.get();
+    served.request_limits = options_.request_limits;
     return served;
   }
 

@@ -198,7 +198,22 @@ Violation check_resume(const RequestFields& request, const RequestLimits& limits
   return std::nullopt;
 }
 
+constexpr RequestLimitOption kLimitOptions[] = {
+    {"--max-prompt-bytes", &RequestLimits::max_prompt_bytes, 1, 3 << 20,
+     "of a request's text; also the most token ids of its prompt"},
+    {"--max-n", &RequestLimits::max_n, 1, 128, "samples of a request"},
+    {"--max-logprobs", &RequestLimits::max_logprobs, 0, 20, "most likely ids a request may ask for"},
+    {"--max-prompt-logprob-entries", &RequestLimits::max_prompt_logprob_entries, 0, 200'000,
+     "of a request: prompt_logprobs + 1 for each token of its prompt"},
+    {"--max-stop-strings", &RequestLimits::max_stop_strings, 0, 1024, "of a request"},
+    {"--max-stop-bytes", &RequestLimits::max_stop_bytes, 1, 4096, "of a stop string"},
+    {"--max-stop-token-ids", &RequestLimits::max_stop_token_ids, 0, 65536, "of a request"},
+    {"--max-logit-bias", &RequestLimits::max_logit_bias, 0, 64, "ids a request may bias"},
+};
+
 }  // namespace
+
+std::span<const RequestLimitOption> request_limit_options() { return kLimitOptions; }
 
 std::optional<FieldViolation> validate(const RequestFields& request, const RequestLimits& limits) {
   if (auto bad = check_request_id(request.request_id)) return bad;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -38,15 +39,25 @@ struct RequestLimits {
   int64_t max_prompt_bytes = 1 << 20;  // of text; also the most token ids a prompt may have
   int32_t max_context_len = 0;
   int32_t vocab_size = 0;
-  int32_t max_n = 8;
-  int32_t max_logprobs = 20;
+  int64_t max_n = 8;
+  int64_t max_logprobs = 20;
   // prompt_logprobs + 1 for each token: what fits into one message of 4 MiB beside the ids.
   int64_t max_prompt_logprob_entries = 200'000;
-  int32_t max_stop_strings = 4;
-  int32_t max_stop_bytes = 64;
-  int32_t max_stop_token_ids = 64;
-  int32_t max_logit_bias = 64;
+  int64_t max_stop_strings = 4;
+  int64_t max_stop_bytes = 64;
+  int64_t max_stop_token_ids = 64;
+  int64_t max_logit_bias = 64;
 };
+
+/// A limit that users may set: the flag of the programs that validate, and how far it goes. What is beyond
+/// would not fit into a message of 4 MiB or a row of a step plan.
+struct RequestLimitOption {
+  const char* flag;
+  int64_t RequestLimits::*limit;
+  int64_t least, most;
+  const char* text;
+};
+std::span<const RequestLimitOption> request_limit_options();
 
 /// What is wrong with a request: the field's path in the proto, and a sentence with got and wanted.
 struct FieldViolation {

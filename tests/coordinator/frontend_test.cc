@@ -249,6 +249,24 @@ TEST(FrontendTest, BadRequestNamesItsFieldAndGoesNowhere) {
   EXPECT_TRUE(generate_once(cluster, token_request()).ok());
 }
 
+TEST(FrontendTest, LimitsAreThoseOfTheCoordinatorsOptions) {
+  CoordinatorOptions options = on_a_free_port();
+  options.frontend.limits.max_n = 2;
+  options.frontend.limits.max_prompt_bytes = 3;
+  TestCluster cluster(options);
+  const auto a = cluster.join("a");
+  v1::GenerateRequest request = token_request();
+  request.mutable_token_ids()->clear_ids();
+  for (int32_t id : {1, 2, 3}) request.mutable_token_ids()->add_ids(id);
+  EXPECT_TRUE(Stream(*cluster.inference, request).finish().ok());
+  request.mutable_output()->set_n(3);
+  EXPECT_THAT(Stream(*cluster.inference, request).finish().error_message(), HasSubstr("wanted at most 2"));
+  request.mutable_output()->clear_n();
+  request.set_text("abcd");
+  EXPECT_THAT(Stream(*cluster.inference, request).finish().error_message(),
+              HasSubstr("at most 3 are allowed"));
+}
+
 TEST(FrontendTest, UnknownModelIsNotFound) {
   TestCluster cluster;
   const auto a = cluster.join("a");

@@ -1,5 +1,6 @@
 #include "worker/options.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -68,6 +69,16 @@ TEST(OptionsTest, MetricsAreOnALoopbackPortUnlessSwitchedOff) {
 TEST(OptionsTest, DummyModelsNeedOnlyAConfig) {
   WorkerOptions options;
   EXPECT_FALSE(parse({"--load-format", "dummy", "--model-config", "c.json"}, options).has_value());
+}
+
+TEST(OptionsTest, EveryLimitOfARequestHasAFlag) {
+  for (const RequestLimitOption& option : request_limit_options()) {
+    WorkerOptions options;
+    EXPECT_FALSE(parse({"--model", "/m", option.flag, std::to_string(option.least)}, options).has_value());
+    EXPECT_EQ(options.request_limits.*option.limit, option.least) << option.flag;
+    EXPECT_THAT(refusal({"--model", "/m", option.flag, std::to_string(option.most + 1)}),
+                ::testing::HasSubstr(option.flag));
+  }
 }
 
 TEST(OptionsTest, WrongFlagsAreNamedInOneLine) {

@@ -348,6 +348,24 @@ TEST(RequestLimitsTest, MinTokensNeedsATokenThatDoesNotStop) {
   EXPECT_EQ(violated(request, small), "");
 }
 
+TEST(RequestLimitsTest, EveryOptionMovesOneLimitAndHoldsItsDefault) {
+  RequestLimits moved;
+  for (const RequestLimitOption& option : request_limit_options()) {
+    EXPECT_EQ(moved.*option.limit, RequestLimits{}.*option.limit) << option.flag << " moves another's limit";
+    moved.*option.limit = -1;
+    EXPECT_GE(RequestLimits{}.*option.limit, option.least) << option.flag;
+    EXPECT_LE(RequestLimits{}.*option.limit, option.most) << option.flag;
+  }
+  RequestFields request = good();
+  request.n = 9;
+  request.stop = {"a", "b", "c", "d", "e"};
+  RequestLimits wide = limits();
+  wide.max_n = 16;
+  EXPECT_EQ(violated(request, wide), "stopping.stop");
+  wide.max_stop_strings = 5;
+  EXPECT_EQ(violated(request, wide), "");
+}
+
 TEST(RequestLimitsTest, DescriptionSaysGotAndWantedButNoText) {
   RequestFields request = good();
   request.n = 9;
