@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "engine/loading.h"
 #include "engine/parallel/agreement.h"
 
@@ -117,6 +118,13 @@ absl::Status validate(const EngineConfig& config) {
   return absl::OkStatus();
 }
 
+void note_capture(const CaptureStats& captured, LoadedRank& rank) {
+  rank.notes.push_back(absl::StrFormat("%d decode steps captured in %.1f s, %.1f MiB of the device",
+                                       captured.num_graphs, captured.seconds,
+                                       static_cast<double>(captured.bytes) / (1 << 20)));
+  rank.ledger.lines.push_back({"decode graphs", -1, captured.bytes});
+}
+
 }  // namespace
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -134,6 +142,12 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::create(const EngineConfig& confi
   const absl::Status all = agree_on_success(group, runner.status(), config.load_timeout);
   if (!all.ok()) return all;
   impl->runner = *std::move(runner);
+  if (config.capture_decodes) {
+    auto captured = impl->runner->capture_decodes();
+    const absl::Status everywhere = agree_on_success(group, captured.status(), config.load_timeout);
+    if (!everywhere.ok()) return everywhere;
+    if (captured->num_graphs > 0) note_capture(*captured, impl->rank);
+  }
   if (group.rank() == 0) {
     impl->scheduler = std::make_unique<Scheduler>(scheduler_config(config, impl->rank.runner.limits));
   }

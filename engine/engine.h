@@ -37,6 +37,8 @@ struct EngineConfig {
   /// Plans that are launched before the tokens of an earlier one are read, beyond that one. 0 where a launch
   /// returns when its step is done (CPU); 1 keeps a device that works by itself busy meanwhile.
   int steps_ahead = 0;
+  /// Decode steps are recorded at the start and replayed, where backend and group can (CUDA graphs).
+  bool capture_decodes = true;
   int shard_rank = 0;  // with shard_size > 0: this process alone runs shard_rank of shard_size, its
   int shard_size = 0;  // communication replaced by nothing, to time a shard; outputs are wrong
   std::chrono::milliseconds load_timeout{1'800'000};  // for ranks to wait for each other while loading

@@ -102,23 +102,33 @@ ModelRunner::~ModelRunner() { backend_.synchronize(); }
 void ModelRunner::launch(const StepPlan& plan) {
   CHECK_LT(num_launched_ - num_collected_, in_flight_.size());
   InFlight& step = in_flight_[num_launched_++ % in_flight_.size()];
+  const auto any_row = [&](auto&& of_interest) {
+    return std::any_of(plan.sampling.begin(), plan.sampling.end(), of_interest);
+  };
   step.num_sampled = plan.num_sampled();
   step.num_prompt_logprobs = plan.num_prompt_logprobs();
-  step.has_top_logprobs = std::any_of(plan.sampling.begin(), plan.sampling.end(),
-                                      [](const SamplingRow& row) { return row.num_top_logprobs > 0; });
+  step.has_top_logprobs = any_row([](const SamplingRow& row) { return row.num_top_logprobs > 0; });
+
   phases_.enter(Phase::upload);
-  const StepInputs inputs(StepCounts::of(plan), memory_.inputs.data(),
-                          *std::max_element(plan.query_lens.begin(), plan.query_lens.end()),
-                          *std::max_element(plan.context_lens.begin(), plan.context_lens.end()));
+  const DecodeGraphs::Captured* const captured = graphs_.find(plan);
+  const StepInputs inputs = captured != nullptr ? captured->inputs : inputs_for(plan);
   int32_t* const host = static_cast<int32_t*>(step.inputs.data());
   inputs.write(plan, config_.limits.block_size, host);
   inputs.copy_to_device(plan, host, backend_);
   if (group_.rank() == 0) set_token_counts(plan);
+
   phases_.enter(Phase::compute);
   const StepOutputs outputs(config_.limits, step.outputs.data());
-  compute(plan, inputs.tensors(), outputs);
+  if (captured != nullptr) {
+    progress_.collectives.fetch_add(captured->num_collectives, std::memory_order_relaxed);
+    captured->graph->launch();
+    whole_logits_ = captured->logits;
+  } else {
+    compute(inputs.tensors(), outputs, any_row([](const SamplingRow& row) { return row.has_penalties(); }));
+  }
   if (plan.num_sampled() > 0) {
     if (step.has_top_logprobs && group_.rank() == 0) compute_top_logprobs(inputs.tensors(), outputs);
+    whole_logits_ = whole_logits_.slice_rows(0, plan.num_sampled());
     // Ids and their log probabilities.
     backend_.copy_to_host(outputs.rows(0).ids.data, outputs_.rows(0).ids.data,
                           word_bytes(2 * int64_t{config_.limits.max_num_seqs}));
@@ -126,18 +136,22 @@ void ModelRunner::launch(const StepPlan& plan) {
   step.done->record();
 }
 
-void ModelRunner::compute(const StepPlan& plan, const StepTensors& step, const StepOutputs& host) {
+StepInputs ModelRunner::inputs_for(const StepPlan& plan) const {
+  return StepInputs(StepCounts::of(plan), memory_.inputs.data(),
+                    *std::max_element(plan.query_lens.begin(), plan.query_lens.end()),
+                    *std::max_element(plan.context_lens.begin(), plan.context_lens.end()));
+}
+
+void ModelRunner::compute(const StepTensors& step, const StepOutputs& host, bool count_tokens) {
   workspace_.release(0);
   ForwardContext context{backend_, group_, cache_, workspace_, step.batch, phases_, progress_};
   const Tensor hidden = workspace_.take(step.batch.num_tokens, config_.shape.hidden_size);
   backend_.resolve_last_tokens(last_tokens_, step.ids);
   model_.forward(context, step.ids, hidden);
-  if (plan.num_prompt_logprobs() > 0) compute_prompt_logprobs(context, hidden, step, host);
-  if (plan.num_sampled() == 0) return;
+  if (step.logprob_rows.cols > 0) compute_prompt_logprobs(context, hidden, step, host);
+  if (step.sampled_rows.cols == 0) return;
   whole_logits_ = whole_logits(context, hidden, step.sampled_rows);
-  const bool counts = std::any_of(plan.sampling.begin(), plan.sampling.end(),
-                                  [](const SamplingRow& row) { return row.has_penalties(); });
-  sample(step, counts);
+  sample(step, count_tokens);
 }
 
 const StepResults& ModelRunner::collect() {

@@ -9,6 +9,7 @@
 #include "engine/layers/forward_context.h"
 #include "engine/models/causal_lm.h"
 #include "engine/plan/shard_plan.h"
+#include "engine/runner/decode_graphs.h"
 #include "engine/runner/step_inputs.h"
 #include "engine/runner/step_outputs.h"
 #include "engine/scheduler/step_plan.h"
@@ -30,6 +31,13 @@ struct StepResults {
   StepLogprobs step_logprobs;  // what else the plan asked for
 };
 
+/// What capturing took.
+struct CaptureStats {
+  int num_graphs = 0;
+  double seconds = 0;
+  int64_t bytes = 0;  // of the device
+};
+
 class ModelRunner {
  public:
   /// Takes all memory a step needs, now. The arguments must outlive the runner. RESOURCE_EXHAUSTED with the
@@ -40,6 +48,11 @@ class ModelRunner {
                                                              StepProgress& progress);
 
   ~ModelRunner();
+
+  /// Records decode steps of all decode_shapes(), drawing and the broadcast of its ids included; from then on
+  /// launch() replays them. Collective over the group: each shape is computed once before, by padding alone.
+  /// Call it before the first launch(). Nothing is done where the backend or the group cannot be captured.
+  absl::StatusOr<CaptureStats> capture_decodes();
 
   /// Starts one step and waits for no device. The plan has been checked against config.limits. Later plans
   /// may name the tokens it samples (kLastToken) as soon as this returns: each rank keeps the last token of
@@ -82,9 +95,10 @@ class ModelRunner {
               std::vector<InFlight> in_flight);
   static absl::StatusOr<DeviceMemory> allocate(const RunnerConfig& config, Backend& backend);
   static absl::StatusOr<InFlight> allocate_in_flight(const RunnerConfig& config, Backend& backend);
+  StepInputs inputs_for(const StepPlan& plan) const;
   Tensor token_counts() const;
   void set_token_counts(const StepPlan& plan);
-  void compute(const StepPlan& plan, const StepTensors& step, const StepOutputs& host);
+  void compute(const StepTensors& step, const StepOutputs& host, bool count_tokens);
   // ---- sampling.cc ----
   Tensor whole_logits(ForwardContext& context, const Tensor& hidden, const Tensor& row_ids);
   void compute_prompt_logprobs(ForwardContext& context, const Tensor& hidden, const StepTensors& step,
@@ -103,6 +117,7 @@ class ModelRunner {
   Workspace workspace_;
   StepOutputs outputs_;  // on the device
   Tensor last_tokens_;
+  DecodeGraphs graphs_;
   std::vector<InFlight> in_flight_;  // a ring of steps_ahead + 1
   uint64_t num_launched_ = 0;
   uint64_t num_collected_ = 0;
