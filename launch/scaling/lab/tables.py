@@ -1,0 +1,297 @@
+"""The report as a table of values (CSV) and for people (Markdown)."""
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from typing import Any
+
+from .analysis import METRICS
+from .bars import phase_name, phases_in_order
+from .series import Row, layout_name, load_name, loads
+from .svg import number
+
+Spread = dict[str, float] | None
+PLAIN = (
+    "scaling",
+    "concurrency",
+    "kind",
+    "devices",
+    "tensor_parallel",
+    "replicas",
+    "status",
+    "repeats",
+    "repeats_ok",
+    "oversubscribed",
+    "threads_per_rank",
+)
+SPREAD = (*METRICS, "speedup", "efficiency", "cost_per_million_output_tokens", "cost_per_request")
+
+
+def csv_text(rows: list[Row]) -> str:
+    """A line per row; of each figure the least, the median and the most of the repeats. Empty: not known."""
+    phases = phases_in_order({phase for row in rows for phase in row["device_ms_per_token"] or {}})
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        [
+            *PLAIN,
+            *(f"{name}_{which}" for name in SPREAD for which in ("min", "median", "max")),
+            "peak_memory_bytes_max",
+            "peak_memory_bytes_min",
+            *(f"device_ms_per_token_{phase}" for phase in phases),
+            "reasons",
+            "notes",
+        ]
+    )
+    for row in rows:
+        values = [row[name] for name in PLAIN]
+        for name in SPREAD:
+            values += [row[name][which] if row[name] else "" for which in ("min", "median", "max")]
+        peaks = [rank["peak_memory_bytes"] for rank in row["ranks"] if rank.get("peak_memory_bytes")]
+        values += [max(peaks), min(peaks)] if peaks else ["", ""]
+        values += [(row["device_ms_per_token"] or {}).get(phase, "") for phase in phases]
+        writer.writerow(
+            ["" if value is None else value for value in values]
+            + ["; ".join(row["reasons"]), "; ".join(row["notes"])]
+        )
+    return out.getvalue()
+
+
+def with_spread(value: Spread, percent: bool = False) -> str:
+    """ "12.3 (11.9 to 12.8)"; the median alone where the repeats agree."""
+    if not value:
+        return "–"
+
+    def show(figure: float) -> str:
+        return f"{100 * figure:.0f} %" if percent else number(figure)
+
+    low, middle, high = (show(value[which]) for which in ("min", "median", "max"))
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def median(value: Spread) -> str:
+    return number(value["median"]) if value else "–"
+
+
+def percentiles(row: Row, name: str) -> str:
+    return " / ".join(median(row[f"{name}_p{percent}"]) for percent in (50, 95, 99))
+
+
+def layout_cell(row: Row) -> str:
+    return (
+        layout_name(row)
+        + ("" if row["kind"] == "measured" else " (projected)")
+        + (" *" if row["oversubscribed"] else "")
+    )
+
+
+def main_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
+    """Head and cells. A layout that was refused has its reason instead of figures."""
+    head = [
+        "layout",
+        "devices",
+        "threads per rank",
+        "output tokens/s",
+        "speedup",
+        "efficiency",
+        "requests/s",
+        "TTFT ms P50 / P95 / P99",
+        "ITL ms P50 / P95 / P99",
+        "TPOT ms P50 / P95 / P99",
+        "peak MiB per rank",
+        "repeats",
+    ]
+    goodput = any(row["goodput_requests_per_s"] for row in rows)
+    cost = any(row["cost_per_request"] for row in rows)
+    head += (["goodput requests/s"] if goodput else []) + (
+        ["USD per million tokens", "USD per request"] if cost else []
+    )
+    body = []
+    for row in rows:
+        cells = [layout_cell(row), str(row["devices"]), str(row["threads_per_rank"] or "–")]
+        if row["status"] != "ok":
+            body.append(cells + [f"{row['status']}: {'; '.join(row['reasons'])}"])
+            continue
+        peaks = [rank["peak_memory_bytes"] for rank in row["ranks"] if rank.get("peak_memory_bytes")]
+        cells += [
+            with_spread(row["output_tokens_per_s"]),
+            with_spread(row["speedup"]),
+            with_spread(row["efficiency"], percent=True),
+            median(row["requests_per_s"]),
+            percentiles(row, "ttft_ms"),
+            percentiles(row, "itl_ms"),
+            percentiles(row, "tpot_ms"),
+            number(max(peaks) / 2**20) if peaks else "–",
+            f"{row['repeats_ok']} of {row['repeats']}",
+        ]
+        cells += [median(row["goodput_requests_per_s"])] if goodput else []
+        cells += (
+            [median(row["cost_per_million_output_tokens"]), median(row["cost_per_request"])] if cost else []
+        )
+        body.append(cells)
+    return head, body
+
+
+def lost_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
+    """Points of efficiency that each phase takes, of rows that are compared with another."""
+    compared = [row for row in rows if row["lost"] is not None and row["efficiency"]["median"] != 1]
+    phases = phases_in_order({phase for row in compared for phase in row["lost"]})
+    body = []
+    for row in compared:
+        body.append(
+            [
+                layout_cell(row),
+                f"{100 * row['efficiency']['median']:.0f} %",
+                *(f"{100 * row['lost'].get(phase, 0.0):+.1f}" for phase in phases),
+            ]
+        )
+    return (["layout", "efficiency", *(phase_name(phase) for phase in phases)], body)
+
+
+def machine_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
+    """What kept the machine busy, and the GPUs."""
+    gpus = any(row["gpus"] for row in rows)
+    head = ["layout", "cores busy", "of others", "stolen by the host", "start s"]
+    head += ["GPU utilization % (mean)", "GPU power W (mean, all)"] if gpus else []
+    body = []
+    for row in rows:
+        if row["status"] != "ok" or row["kind"] != "measured":
+            continue
+        cells = [
+            layout_cell(row),
+            *(median(row[name]) for name in ("busy_cores", "other_cores", "stolen_cores", "ready_s")),
+        ]
+        if gpus:
+            used = [gpu["utilization_percent"]["mean"] for gpu in row["gpus"] if "utilization_percent" in gpu]
+            power = [gpu["power_w"]["mean"] for gpu in row["gpus"] if "power_w" in gpu]
+            cells += [number(sum(used) / len(used)) if used else "–", number(sum(power)) if power else "–"]
+        body.append(cells)
+    return head, body
+
+
+def notes_of(rows: list[Row]) -> list[str]:
+    """Each once, with the layouts that it is of where not all share it."""
+    shared: dict[str, list[str]] = {}
+    for row in rows:
+        for note in row["notes"] + [
+            f"of {row['repeats']} repeats {row['repeats'] - row['repeats_ok']} failed: {reason}"
+            for reason in row["reasons"]
+            if row["status"] == "ok"
+        ]:
+            shared.setdefault(note, []).append(layout_cell(row))
+    measured = sum(row["status"] == "ok" for row in rows)
+    return [
+        note if len(names) == measured else f"{note} ({', '.join(dict.fromkeys(names))})"
+        for note, names in shared.items()
+    ]
+
+
+def facts(experiment: dict[str, Any]) -> list[tuple[str, str]]:
+    """Settings, hardware and versions as pairs for people."""
+    settings, hardware = experiment["settings"], experiment.get("hardware") or {}
+    versions = experiment.get("versions") or {}
+    threads = settings.get("threads_per_rank")
+    memory = hardware.get("memory_bytes")
+    gpus = [f"{gpu['name']}, {gpu['memory']}, driver {gpu['driver']}" for gpu in hardware.get("gpus") or []]
+    price = experiment.get("price_usd_per_device_hour")
+    pairs = [
+        ("model", f"{settings.get('model')} (config.json {settings.get('config_hash')})"),
+        (
+            "workload",
+            f"{settings.get('workload')}, {settings.get('requests')} requests for each one at a time, seed "
+            f"{settings.get('seed')}",
+        ),
+        ("backend", f"{settings.get('backend')}, compute dtype {settings.get('compute_dtype')}"),
+        (
+            "threads per rank",
+            f"{threads}, on every layout"
+            if isinstance(threads, int)
+            else "the host's cores divided by its ranks, at least one each",
+        ),
+        ("goodput targets", settings.get("goodput") or "none"),
+        ("price", f"{number(price)} USD per device and hour" if price else "none given"),
+        (
+            "host",
+            f"{hardware.get('host')}: {hardware.get('cpu')}, {hardware.get('cores')} cores to use, "
+            f"{hardware.get('numa_nodes')} NUMA node(s), {number(memory / 2**30) + ' GiB' if memory else 'memory unknown'}"
+            + (", a virtual machine" if hardware.get("virtual_machine") else ""),
+        ),
+        ("GPUs", "; ".join(gpus) or "none"),
+        ("system", f"{versions.get('system')}, {hardware.get('kernel')}"),
+        ("source", versions.get("source") or "not a git checkout"),
+        (
+            "programs",
+            ", ".join(f"{name} {digest}" for name, digest in (versions.get("programs") or {}).items()),
+        ),
+        (
+            "packages",
+            ", ".join(f"{name} {version}" for name, version in (versions.get("packages") or {}).items()),
+        ),
+        ("command", shlex.join(experiment.get("command") or [])),
+    ]
+    return pairs
+
+
+def _markdown_table(head: list[str], body: list[list[str]]) -> list[str]:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for cells in body:
+        padded = cells + [""] * (len(head) - len(cells))
+        lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in padded) + " |")
+    return lines + [""]
+
+
+def markdown(result: dict[str, Any], charts: dict[str, str]) -> str:
+    """`charts`: titles by file name under plots/."""
+    rows, experiment = result["rows"], result["experiment"]
+    lines = [f"# Scaling of {experiment['settings'].get('model')}", ""]
+    if result["missing"]:
+        lines += [
+            f"**Not finished: {len(result['missing'])} of {len(experiment['points'])} points are missing.**",
+            "",
+        ]
+    for panel in loads(rows):
+        lines += [f"## {load_name(panel[0]).capitalize()}", "", *_markdown_table(*main_table(panel))]
+        if any(row["oversubscribed"] for row in panel):
+            lines += ["\\* more threads than cores: these ranks take turns.", ""]
+        head, body = lost_table(panel)
+        if body:
+            lines += [
+                "Where the efficiency went, in points of 100 (a phase that became cheaper is negative):",
+                "",
+                *_markdown_table(head, body),
+            ]
+        lines += ["The machine:", "", *_markdown_table(*machine_table(panel))]
+        lines += [f"- {note}" for note in notes_of(panel)] + [""]
+    for name, title in charts.items():
+        lines += [f"![{title}](plots/{name}.svg)", ""]
+    lines += [
+        "## What it was measured with",
+        "",
+        *_markdown_table(["", ""], [[a, b] for a, b in facts(experiment)]),
+    ]
+    lines += ["## How to read it", "", *(f"- {sentence}" for sentence in result["method"]), ""]
+    lines += [
+        "## Commands",
+        "",
+        "Those of each point are in `points/*.json`; of the first one:",
+        "",
+        "```sh",
+        *first_commands(result["points"]),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def first_commands(points: list[dict[str, Any]]) -> list[str]:
+    for record in points:
+        commands = record.get("commands") or {}
+        if record["status"] == "ok" and commands.get("load"):
+            return [
+                shlex.join(commands["serve"]),
+                *commands.get("started_by_serve", []),
+                shlex.join(commands["warm_up"]),
+                shlex.join(commands["load"]),
+            ]
+    return ["# no point was measured"]
