@@ -13,8 +13,8 @@
 #include "coordinator/active_requests.h"
 #include "coordinator/membership.h"
 #include "coordinator/request_record.h"
-#include "coordinator/ticker.h"
 #include "engine/base/request_limits.h"
+#include "engine/base/ticker.h"
 #include "trireme/v1/inference.grpc.pb.h"
 
 namespace trireme {

@@ -25,12 +25,15 @@
 
 namespace trireme::worker {
 
+class OpenStreams;
+
 /// What calls use of their server; all of it outlives them.
 struct CallEnvironment {
   const ServedModel& model;
   Leader& leader;
   TaskPool& pool;
   ActiveRequests& active;
+  OpenStreams& streams;
   size_t max_unread_bytes;                  // of one request
   std::chrono::milliseconds write_timeout;  // for one message
 };

@@ -20,25 +20,45 @@ StreamCall* StreamCall::start(const CallEnvironment& environment, grpc::Callback
                               const v1::GenerateRequest& message) {
   auto call = std::make_shared<StreamCall>(environment, context);
   call->self_ = call;
+  environment.streams.add(call);
   call->begin(message);
   return call.get();
 }
 
-bool StreamCall::write_is_late() const {
-  return writing_ && error_.ok() && !abandoned_ &&
-         std::chrono::steady_clock::now() - write_began_ > write_timeout_;
+void StreamCall::tick(std::chrono::steady_clock::time_point now) {
+  std::lock_guard lock(mutex_);
+  if (done_ || !(writing_ || ended_) || now - write_began_ <= write_timeout_) return;
+  reset_stream();
+  if (ended_ || abandoned_ || !error_.ok()) return;
+  fail(grpc::Status(grpc::StatusCode::CANCELLED, "cancelled: a message was not taken in time"));
+}
+
+void OpenStreams::add(std::weak_ptr<StreamCall> stream) {
+  std::lock_guard lock(mutex_);
+  streams_.push_back(std::move(stream));
+}
+
+void OpenStreams::tick(std::chrono::steady_clock::time_point now) {
+  std::vector<std::shared_ptr<StreamCall>> open;  // a last reference must not go with the lock held
+  {
+    std::lock_guard lock(mutex_);
+    std::erase_if(streams_, [&open](const auto& stream) {
+      auto alive = stream.lock();
+      if (!alive) return true;
+      open.push_back(std::move(alive));
+      return false;
+    });
+  }
+  for (const auto& stream : open) stream->tick(now);
 }
 
 void StreamCall::flush() {
-  if (write_is_late()) {
-    reset_stream();
-    return fail(grpc::Status(grpc::StatusCode::CANCELLED, "cancelled: a message was not taken in time"));
-  }
   if (!writing_ && !ended_) write_next();
   account();
 }
 
 void StreamCall::write_next() {
+  write_began_ = std::chrono::steady_clock::now();
   if (abandoned_) {
     ended_ = true;
     return Finish(kAbandoned);
@@ -60,7 +80,6 @@ void StreamCall::write_next() {
     return StartWriteAndFinish(&message_, {}, grpc::Status::OK);
   }
   writing_ = true;
-  write_began_ = std::chrono::steady_clock::now();
   writing_bytes_ = pending_bytes - builder_->pending_bytes();
   StartWrite(&message_);
 }
@@ -89,6 +108,7 @@ void StreamCall::OnDone() {
   // A delivery may hold the call a little longer; it finds it released.
   const auto self = std::move(self_);
   std::lock_guard lock(mutex_);
+  done_ = true;
   release();
 }
 

@@ -1,7 +1,10 @@
 #pragma once
 // The gRPC ends of GenerateCall. Each keeps itself alive until gRPC is done with it.
 
+#include <chrono>
 #include <memory>
+#include <mutex>
+#include <vector>
 
 #include <grpcpp/grpcpp.h>
 
@@ -13,8 +16,7 @@ namespace trireme::worker {
 /// Generate: one write in flight; what comes meanwhile is coalesced into the next message. Unwritten bytes
 /// count against the outbox's limit. A write counts as done when gRPC has taken it: it holds what HTTP/2's
 /// windows and the sockets' buffers on the way hold, 2 to 4 MB for each hop, before a write waits. A write
-/// that waits longer than the timeout ends the request; that is looked at when there are new tokens, since a
-/// request that makes none keeps nobody waiting.
+/// that waits longer than the timeout ends the request, the last one too.
 class StreamCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>, public GenerateCall {
  public:
   static StreamCall* start(const CallEnvironment& environment, grpc::CallbackServerContext* context,
@@ -25,13 +27,14 @@ class StreamCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>, 
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
   void OnDone() override;
+  /// Any thread, now and then.
+  void tick(std::chrono::steady_clock::time_point now);
 
  protected:
   void flush() override;
   void reset_stream() override { context_->TryCancel(); }
 
  private:
-  bool write_is_late() const;
   void write_next();
   void account();
 
@@ -42,8 +45,20 @@ class StreamCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>, 
   size_t writing_bytes_ = 0;
   size_t held_bytes_ = 0;
   bool writing_ = false;
-  std::chrono::steady_clock::time_point write_began_;  // while writing_
+  std::chrono::steady_clock::time_point write_began_;  // while writing_, and of a write that finishes
   bool ended_ = false;                                 // Finish, or a write that finishes, was called
+  bool done_ = false;                                  // nothing is on its way any more, and no context
+};
+
+/// The streams that are written to, for their time limit. Any thread.
+class OpenStreams {
+ public:
+  void add(std::weak_ptr<StreamCall> stream);
+  void tick(std::chrono::steady_clock::time_point now);
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::weak_ptr<StreamCall>> streams_;
 };
 
 /// GenerateOnce: the same, gathered into one message.

@@ -1,5 +1,6 @@
 #include "worker/generate_service.h"
 
+#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <string>
@@ -44,6 +45,12 @@ grpc::Status detokenize(const v1::DetokenizeRequest& request, const ServedModel&
   return grpc::Status::OK;
 }
 
+/// The time limit is kept to within a quarter of it, and to a quarter of a second where it is long.
+std::chrono::milliseconds tick_period(const GenerateServiceOptions& options) {
+  using std::chrono::milliseconds;
+  return std::clamp(options.write_timeout / 4, milliseconds(10), milliseconds(250));
+}
+
 void fill_sampling(const SamplingParams& sampling, v1::SamplingParams& message) {
   message.set_temperature(sampling.temperature);
   message.set_top_k(sampling.top_k);
@@ -60,7 +67,8 @@ GenerateService::GenerateService(const ServedModel& model, Leader& leader, Gener
     : model_(model),
       leader_(leader),
       options_(options),
-      pool_(options.num_tokenizer_threads, options.max_queued_prompts) {}
+      pool_(options.num_tokenizer_threads, options.max_queued_prompts),
+      ticker_(tick_period(options), [this](auto now) { streams_.tick(now); }) {}
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* GenerateService::Generate(
     grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {

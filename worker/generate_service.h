@@ -7,9 +7,11 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include "engine/base/ticker.h"
 #include "trireme/v1/inference.grpc.pb.h"
 #include "worker/active_requests.h"
 #include "worker/generate_call.h"
+#include "worker/generate_reactors.h"
 #include "worker/leader.h"
 #include "worker/served_model.h"
 #include "worker/task_pool.h"
@@ -47,7 +49,7 @@ class GenerateService final : public v1::Inference::CallbackService {
  private:
   grpc::Status check_text_request(const std::string& model) const;
   CallEnvironment environment() {
-    return {model_, leader_, pool_, active_, options_.max_unread_bytes, options_.write_timeout};
+    return {model_, leader_, pool_, active_, streams_, options_.max_unread_bytes, options_.write_timeout};
   }
   /// Runs `work` on the pool and finishes the call with what it returns.
   grpc::ServerUnaryReactor* run_on_pool(grpc::CallbackServerContext* context,
@@ -57,7 +59,9 @@ class GenerateService final : public v1::Inference::CallbackService {
   Leader& leader_;
   const GenerateServiceOptions options_;
   ActiveRequests active_;
+  OpenStreams streams_;
   TaskPool pool_;
+  Ticker ticker_;  // ends before the rest
 };
 
 }  // namespace trireme::worker

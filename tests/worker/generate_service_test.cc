@@ -445,6 +445,29 @@ TEST_F(GenerateServiceTest, WriteThatIsNotTakenInTimeEndsItsRequestAlone) {
   EXPECT_EQ(read_all(*deaf).status.error_code(), grpc::StatusCode::CANCELLED);
 }
 
+TEST_F(GenerateServiceTest, LastWriteThatIsNotTakenInTimeEndsTheCallToo) {
+  GenerateServiceOptions options;
+  options.max_unread_bytes = 1 << 30;
+  options.write_timeout = std::chrono::milliseconds(200);
+  FakeEngine::Script script;
+  script.token = [](const Request&, int32_t n) { return 'a' + n % 26; };
+  script.tokens_per_step = 64;
+  start(script, options);
+  v1::GenerateRequest asked = request("deaf", 1 << 19);
+  asked.set_request_id("deaf");
+  asked.mutable_output()->set_logprobs(0);  // more bytes than gRPC and the sockets hold
+  auto deaf_context = context(60);
+  auto deaf = stub->Generate(deaf_context.get(), asked);
+  ASSERT_TRUE(engine->wait_for([](const auto& counts) { return counts.submitted.size() == 1; }));
+  // From here on no token comes: what ends the call is its own time limit. Its id is free then.
+  v1::GenerateRequest same = request("x", 1);
+  same.set_request_id("deaf");
+  const auto deadline = std::chrono::steady_clock::now() + seconds(30);
+  while (!generate(same).status.ok() && std::chrono::steady_clock::now() < deadline)
+    std::this_thread::yield();
+  EXPECT_EQ(read_all(*deaf).status.error_code(), grpc::StatusCode::CANCELLED);
+}
+
 TEST_F(GenerateServiceTest, NumericalErrorEndsThatRequestAlone) {
   FakeEngine::Script script;
   script.token = [](const Request&, int32_t n) { return nth_byte("abcdef", n); };

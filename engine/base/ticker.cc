@@ -1,4 +1,4 @@
-#include "coordinator/ticker.h"
+#include "engine/base/ticker.h"
 
 #include <utility>
 
