@@ -36,7 +36,8 @@ void check_mpi(int code, const char* what) {
 
 class MpiHostGroup final : public HostGroup {
  public:
-  MpiHostGroup(MPI_Comm comm, bool owns_mpi) : comm_(comm), owns_mpi_(owns_mpi) {
+  MpiHostGroup(MPI_Comm comm, int local_rank, bool owns_mpi)
+      : comm_(comm), local_rank_(local_rank), owns_mpi_(owns_mpi) {
     MPI_CHECK(MPI_Comm_rank(comm_, &rank_));
     MPI_CHECK(MPI_Comm_size(comm_, &size_));
   }
@@ -52,6 +53,7 @@ class MpiHostGroup final : public HostGroup {
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
+  int local_rank() const override { return local_rank_; }
   MPI_Comm comm() const { return comm_; }
 
   absl::Status broadcast(std::vector<int32_t>& words, int root, std::chrono::milliseconds deadline) override {
@@ -100,7 +102,7 @@ class MpiHostGroup final : public HostGroup {
   std::unique_ptr<HostGroup> split(int color, int key) override {
     MPI_Comm part = MPI_COMM_NULL;
     MPI_CHECK(MPI_Comm_split(comm_, color, key, &part));
-    return std::make_unique<MpiHostGroup>(part, false);
+    return std::make_unique<MpiHostGroup>(part, local_rank_, false);
   }
 
  private:
@@ -142,6 +144,7 @@ class MpiHostGroup final : public HostGroup {
   }
 
   MPI_Comm comm_;
+  int local_rank_;
   bool owns_mpi_;
   int rank_ = 0, size_ = 1;
   std::vector<MPI_Request> requests_;
@@ -313,6 +316,15 @@ bool launched_by_mpi() {
          std::getenv("PMI_RANK") != nullptr;
 }
 
+int rank_on_host() {
+  MPI_Comm host = MPI_COMM_NULL;
+  MPI_CHECK(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host));
+  int rank = 0;
+  MPI_CHECK(MPI_Comm_rank(host, &rank));
+  MPI_CHECK(MPI_Comm_free(&host));
+  return rank;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<HostGroup>> create_world(int* argc, char*** argv) {
@@ -326,7 +338,7 @@ absl::StatusOr<std::unique_ptr<HostGroup>> create_world(int* argc, char*** argv)
     return absl::FailedPreconditionError("this MPI gives less than MPI_THREAD_SERIALIZED");
   }
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-  return std::make_unique<MpiHostGroup>(MPI_COMM_WORLD, true);
+  return std::make_unique<MpiHostGroup>(MPI_COMM_WORLD, rank_on_host(), true);
 }
 
 std::unique_ptr<ProcessGroup> create_mpi_process_group(HostGroup& host) {

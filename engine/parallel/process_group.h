@@ -22,6 +22,8 @@ class HostGroup {
   virtual ~HostGroup() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
+  /// This process's number among those of the whole job that share its host, whatever group it was split into.
+  virtual int local_rank() const = 0;
 
   /// `words` of `root` reach every rank. An idle receiver sleeps: it polls, then waits in steps of 50 us to 1
   /// ms.

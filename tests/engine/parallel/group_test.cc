@@ -64,6 +64,14 @@ TEST(HostGroupTest, GatherGivesTheBytesOfEachRankToTheRootOnly) {
   }
 }
 
+TEST(HostGroupTest, LocalRanksNumberTheProcessesOfAHostWhateverTheGroup) {
+  // All ranks of this test share one host.
+  EXPECT_EQ(world().local_rank(), world().rank());
+  const auto part = world().split(world().rank() % 2, -world().rank());
+  EXPECT_EQ(part->local_rank(), world().rank());
+  ASSERT_TRUE(world().barrier(kDeadline).ok());
+}
+
 TEST(HostGroupTest, AWaitThatNobodyAnswersEndsAtItsDeadline) {
   if (world().size() > 1 && world().rank() == 1) {
     std::vector<int32_t> words;
