@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "kernels/drawn_values.h"
 #include "kernels/dtype.h"
 #include "kernels/sampling_row.h"
 #include "kernels/tensor.h"
@@ -48,6 +49,9 @@ class WeightBuilder {
   /// disjoint elements. Elements never written are zero.
   virtual void write(int64_t row, int64_t num_rows, int64_t col, int64_t num_cols, const void* source,
                      int64_t source_stride, DType source_dtype) = 0;
+  /// The same with drawn elements: they are those of draw_values() at `place`, rounded like any other. Drawn
+  /// by the calling thread on the host unless the device has a way of its own.
+  virtual void draw(int64_t row, int64_t num_rows, int64_t col, int64_t num_cols, const DrawnPlace& place);
   /// Call once, after every write has returned.
   virtual std::unique_ptr<Weight> finish() = 0;
 };

@@ -105,6 +105,10 @@ void Filler::write(const Piece& piece, const PieceData& data) {
   State& state = states_[piece.parameter];
   const int64_t to_row = piece.slice->to_row + piece.row - piece.slice->row;
   const int64_t to_col = piece.slice->to_col + piece.col - piece.slice->col;
+  if (data.drawn) {
+    state.builder->draw(to_row, piece.num_rows, to_col, piece.num_cols, *data.drawn);
+    return;
+  }
   if (state.builder != nullptr) {
     state.builder->write(to_row, piece.num_rows, to_col, piece.num_cols, data.data, data.stride, data.dtype);
     return;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,11 +22,12 @@ struct Piece {
   int64_t col = 0, num_cols = 0;
 };
 
-/// Where a piece's elements lie in host memory, row-major.
+/// Where a piece's elements lie in host memory, row-major; or how to draw them, into a matrix.
 struct PieceData {
   const void* data = nullptr;
   int64_t stride = 0;  // elements between rows
   DType dtype = DType::f32;
+  std::optional<DrawnPlace> drawn = std::nullopt;
 };
 
 /// Brings a piece; `scratch` is the calling thread's own and keeps its memory from piece to piece.

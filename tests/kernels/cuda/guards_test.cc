@@ -9,6 +9,7 @@
 #include <functional>
 #include <utility>
 
+#include "kernels/cuda/draw.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/rope_kv.h"
 #include "kernels/cuda/sampling.h"
@@ -157,6 +158,17 @@ TEST(CudaGuardsTest, AttentionNeedsItsBarriersAndWaits) {
   expect_every_meeting_needed("cuda/attention.cu", [] { return run_attention(DType::bf16); });
   expect_every_meeting_needed("cuda/attention_generic.cu", [] { return run_attention(DType::f32); });
 }
+
+std::vector<float> run_draw() {
+  const NormalQuantiles quantiles(1);
+  const DeviceTensor table(DType::f32, 1, NormalQuantiles::kCount,
+                           std::vector<float>(quantiles.values.begin(), quantiles.values.end()));
+  const DeviceTensor out(DType::f32, 2, 300);
+  cuda::draw(nullptr, {1, 300, 0, 0, &quantiles}, table.tensor().as<const float>(), out);
+  return out.values();
+}
+
+TEST(CudaGuardsTest, DrawingNeedsItsBarrier) { expect_every_meeting_needed("cuda/draw.cu", run_draw); }
 
 TEST(CudaGuardsTest, RotaryEmbeddingNeedsItsBarriers) {
   expect_every_meeting_needed("cuda/rope_kv.cu", run_rope);
