@@ -26,6 +26,8 @@ METRICS: dict[str, tuple[str, ...]] = {
 
 
 OTHERS_MATTER = 0.1  # cores that were busy with something else
+SHORT_S = 2.0  # of a load, below which start and end weigh as much as what is between
+UNACCOUNTED = 0.03  # of a rank's time
 
 
 def _number(record: Any, path: Iterable[str]) -> float | None:
@@ -144,9 +146,19 @@ def _notes(good: list[Record]) -> list[str]:
         others = _number(record, ("machine", "other_cores"))
         if others is not None and others > OTHERS_MATTER:
             notes.add("other processes were busy meanwhile: see the machine's table")
+        if load["duration_s"] < SHORT_S:
+            notes.add(f"a load lasted less than {SHORT_S:.0f} s: more --requests would tell more")
+        if any(_unaccounted(rank) > UNACCOUNTED for rank in record["ranks"]):
+            notes.add(f"more than {100 * UNACCOUNTED:.0f} % of a rank's time is not accounted for")
         for what, why in (record.get("absent") or {}).items():
             notes.add(f"no {what}: {why}")
     return sorted(notes)
+
+
+def _unaccounted(rank: Record) -> float:
+    """As a fraction of the rank's time."""
+    phases = rank.get("phases") or {}
+    return phases.get("unaccounted", 0.0) / max(sum(phases.values()), 1e-9)
 
 
 def _compare(row: Row, rows: list[Row]) -> None:

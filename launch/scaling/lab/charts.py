@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from . import bars
+from . import bars, tradeoff
 from .measures import MEASURES, Measure
 from .series import Row, Series, layout_name, load_name, loads, series_of
 from .svg import MARKERS, Chart, linear_ticks, power_ticks
@@ -23,6 +23,7 @@ def draw_all(result: dict[str, Any]) -> dict[str, Chart]:
     for measure in MEASURES:
         if any(measure.value(row) for row in rows):
             drawn[measure.name] = draw(measure, rows, modes)
+    drawn.update(tradeoff.draw_all(rows))
     drawn.update(bars.draw_all(rows))
     return drawn
 

@@ -5,7 +5,7 @@ import shlex
 from html import escape
 from typing import Any
 
-from . import tables
+from . import provenance, tables
 from .series import load_name, loads
 from .svg import STYLE, Chart
 
@@ -41,15 +41,18 @@ def _table(head: list[str], body: list[list[str]]) -> str:
 def _facts(experiment: dict[str, Any]) -> str:
     rows = "".join(
         f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>"
-        for name, value in tables.facts(experiment)
+        for name, value in provenance.facts(experiment)
     )
     return f'<table class="facts">{rows}</table>'
 
 
-def _load_section(panel: list[dict[str, Any]]) -> str:
+def _load_section(panel: list[dict[str, Any]], best: list[dict[str, Any]]) -> str:
     parts = [f"<h2>{escape(load_name(panel[0]).capitalize())}</h2>", _table(*tables.main_table(panel))]
     if any(row["oversubscribed"] for row in panel):
         parts.append('<p class="soft">* more threads than cores: these ranks take turns.</p>')
+    head, body = tables.best_table(best, panel)
+    if body:
+        parts += [_table(head, body)]
     head, body = tables.lost_table(panel)
     if body:
         parts += [
@@ -102,7 +105,7 @@ def html(result: dict[str, Any], charts: dict[str, Chart]) -> str:
             "works, not what it would give on devices of its own. They are marked: hollow in the charts, * in the "
             "tables.</p>"
         )
-    parts += [_load_section(panel) for panel in loads(rows)]
+    parts += [_load_section(panel, result["best"]) for panel in loads(rows)]
     parts += ["<h2>Charts</h2>", *(chart.inline() for chart in charts.values())]
     parts += [
         "<h2>What it was measured with</h2>",

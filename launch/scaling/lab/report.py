@@ -4,7 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from . import analysis, charts, page, tables
+from . import analysis, charts, choice, page, tables
 from .experiment import LabError
 from .storage import read_json, read_points, to_text, write_whole
 
@@ -39,12 +39,14 @@ def build(experiment: dict[str, Any], records: list[dict[str, Any]]) -> dict[str
     price = experiment.get("price_usd_per_device_hour")
     planned = experiment.get("points") or []
     there = {record["id"] for record in records}
+    rows = analysis.analyse(records, price)
     return {
         "schema": 1,
         "method": METHOD,
         "experiment": experiment,
         "missing": [point for point in planned if point not in there],
-        "rows": analysis.analyse(records, price),
+        "best": choice.best_layouts(rows),
+        "rows": rows,
         "points": records,
     }
 

@@ -95,14 +95,14 @@ class Folder:
         """Makes the folder this experiment's, or sees that it is. `experiment["settings"]` decides; the rest may change."""
         path = self.path / "experiment.json"
         if path.exists():
-            differences = _differences(read_json(path).get("settings", {}), experiment["settings"])
+            differences = _differences(_look_up(read_json(path), "settings"), experiment["settings"])
             if differences:
                 raise LabError(
                     f"--out {self.path} holds another experiment's results: {'; '.join(differences)}. "
                     "Name another folder, or remove that one"
                 )
-        elif any(entry.name not in (".lock", "points") for entry in self.path.iterdir()) or any(
-            self.points.iterdir()
+        elif any(self.points.iterdir()) or any(
+            entry.name != "points" and not entry.name.startswith(".") for entry in self.path.iterdir()
         ):
             raise LabError(f"--out {self.path} is not empty, and is no folder of the scaling lab")
         write_whole(path, to_text(experiment))

@@ -3,10 +3,10 @@ from __future__ import annotations
 
 import csv
 import io
-import shlex
 from typing import Any
 
 from .analysis import METRICS
+from . import provenance
 from .bars import phase_name, phases_in_order
 from .series import Row, layout_name, load_name, loads
 from .svg import number
@@ -149,6 +149,18 @@ def lost_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
     return (["layout", "efficiency", *(phase_name(phase) for phase in phases)], body)
 
 
+def best_table(best: list[dict[str, Any]], panel: list[Row]) -> tuple[list[str], list[list[str]]]:
+    """Which layout to use under this load."""
+    body = []
+    for choice in best:
+        if (choice["scaling"], choice["concurrency"]) != (panel[0]["scaling"], panel[0]["concurrency"]):
+            continue
+        names = [layout_cell(layout) for layout in choice["layouts"]]
+        alike = "only one repeat" if choice["repeats"] == 1 else ", ".join(names[1:]) or "none"
+        body.append([choice["aim"], names[0], alike])
+    return ["wanted", "best layout", "not told apart from it by the repeats"], body
+
+
 def machine_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
     """What kept the machine busy, and the GPUs."""
     gpus = any(row["gpus"] for row in rows)
@@ -187,52 +199,6 @@ def notes_of(rows: list[Row]) -> list[str]:
     ]
 
 
-def facts(experiment: dict[str, Any]) -> list[tuple[str, str]]:
-    """Settings, hardware and versions as pairs for people."""
-    settings, hardware = experiment["settings"], experiment.get("hardware") or {}
-    versions = experiment.get("versions") or {}
-    threads = settings.get("threads_per_rank")
-    memory = hardware.get("memory_bytes")
-    gpus = [f"{gpu['name']}, {gpu['memory']}, driver {gpu['driver']}" for gpu in hardware.get("gpus") or []]
-    price = experiment.get("price_usd_per_device_hour")
-    pairs = [
-        ("model", f"{settings.get('model')} (config.json {settings.get('config_hash')})"),
-        (
-            "workload",
-            f"{settings.get('workload')}, {settings.get('requests')} requests for each one at a time, seed "
-            f"{settings.get('seed')}",
-        ),
-        ("backend", f"{settings.get('backend')}, compute dtype {settings.get('compute_dtype')}"),
-        (
-            "threads per rank",
-            f"{threads}, on every layout"
-            if isinstance(threads, int)
-            else "the host's cores divided by its ranks, at least one each",
-        ),
-        ("goodput targets", settings.get("goodput") or "none"),
-        ("price", f"{number(price)} USD per device and hour" if price else "none given"),
-        (
-            "host",
-            f"{hardware.get('host')}: {hardware.get('cpu')}, {hardware.get('cores')} cores to use, "
-            f"{hardware.get('numa_nodes')} NUMA node(s), {number(memory / 2**30) + ' GiB' if memory else 'memory unknown'}"
-            + (", a virtual machine" if hardware.get("virtual_machine") else ""),
-        ),
-        ("GPUs", "; ".join(gpus) or "none"),
-        ("system", f"{versions.get('system')}, {hardware.get('kernel')}"),
-        ("source", versions.get("source") or "not a git checkout"),
-        (
-            "programs",
-            ", ".join(f"{name} {digest}" for name, digest in (versions.get("programs") or {}).items()),
-        ),
-        (
-            "packages",
-            ", ".join(f"{name} {version}" for name, version in (versions.get("packages") or {}).items()),
-        ),
-        ("command", shlex.join(experiment.get("command") or [])),
-    ]
-    return pairs
-
-
 def _markdown_table(head: list[str], body: list[list[str]]) -> list[str]:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for cells in body:
@@ -252,6 +218,8 @@ def markdown(result: dict[str, Any], charts: dict[str, str]) -> str:
         ]
     for panel in loads(rows):
         lines += [f"## {load_name(panel[0]).capitalize()}", "", *_markdown_table(*main_table(panel))]
+        head, body = best_table(result["best"], panel)
+        lines += _markdown_table(head, body) if body else []
         if any(row["oversubscribed"] for row in panel):
             lines += ["\\* more threads than cores: these ranks take turns.", ""]
         head, body = lost_table(panel)
@@ -268,7 +236,7 @@ def markdown(result: dict[str, Any], charts: dict[str, str]) -> str:
     lines += [
         "## What it was measured with",
         "",
-        *_markdown_table(["", ""], [[a, b] for a, b in facts(experiment)]),
+        *_markdown_table(["", ""], [[a, b] for a, b in provenance.facts(experiment)]),
     ]
     lines += ["## How to read it", "", *(f"- {sentence}" for sentence in result["method"]), ""]
     lines += [
@@ -277,21 +245,8 @@ def markdown(result: dict[str, Any], charts: dict[str, str]) -> str:
         "Those of each point are in `points/*.json`; of the first one:",
         "",
         "```sh",
-        *first_commands(result["points"]),
+        *provenance.first_commands(result["points"]),
         "```",
         "",
     ]
     return "\n".join(lines)
-
-
-def first_commands(points: list[dict[str, Any]]) -> list[str]:
-    for record in points:
-        commands = record.get("commands") or {}
-        if record["status"] == "ok" and commands.get("load"):
-            return [
-                shlex.join(commands["serve"]),
-                *commands.get("started_by_serve", []),
-                shlex.join(commands["warm_up"]),
-                shlex.join(commands["load"]),
-            ]
-    return ["# no point was measured"]

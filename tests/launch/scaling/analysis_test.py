@@ -7,7 +7,7 @@ from typing import Any
 import synthetic  # noqa: F401, finds the lab
 from synthetic import point, refused
 
-from lab import analysis
+from lab import analysis, choice
 
 
 def row_of(rows: list[dict[str, Any]], tensor_parallel: int, replicas: int, **wanted: Any) -> dict[str, Any]:
@@ -119,7 +119,50 @@ class AnalysisTest(unittest.TestCase):
 
     def test_a_generator_near_its_own_limit_is_told(self) -> None:
         record = point(1, 1, 100.0, generator={"output_tokens_per_s": 150.0})
-        self.assertIn("the load generator may be the limit", analysis.analyse([record], None)[0]["notes"])
+        self.assertEqual(
+            analysis.analyse([record], None)[0]["notes"], ["the load generator may be the limit"]
+        )
+
+    def test_what_makes_figures_doubtful_is_noted(self) -> None:
+        self.assertEqual(analysis.analyse([point(1, 1, 100.0)], None)[0]["notes"], [])
+        for changed, wanted in (
+            (point(1, 1, 501.0), "lasted less than 2 s"),
+            (
+                point(1, 1, 100.0, phases=[{"compute": 9.6, "unaccounted": 0.4}]),
+                "more than 3 % of a rank's time",
+            ),
+            (point(1, 1, 100.0, machine={"other_cores": 0.2}), "other processes were busy"),
+            (point(1, 1, 100.0, absent={"phases": "gone"}), "no phases: gone"),
+        ):
+            with self.subTest(wanted=wanted):
+                (note,) = analysis.analyse([changed], None)[0]["notes"]
+                self.assertIn(wanted, note)
+
+
+class ChoiceTest(unittest.TestCase):
+    def test_the_best_layout_depends_on_what_is_wanted(self) -> None:
+        latency = point(2, 1, 150.0)
+        latency["load"]["ttft_ms"]["p95"] = 1.0
+        best = choice.best_layouts(analysis.analyse([point(1, 1, 100.0), latency, point(1, 2, 190.0)], None))
+        found = {
+            entry["aim"]: [(layout["tensor_parallel"], layout["replicas"]) for layout in entry["layouts"]]
+            for entry in best
+        }
+        self.assertEqual(found["most output tokens/s"], [(1, 2)])
+        self.assertEqual(found["most output tokens/s per device"], [(1, 1)])
+        self.assertEqual(found["least time to first token (P95)"], [(2, 1)])
+
+    def test_layouts_whose_repeats_overlap_are_not_told_apart(self) -> None:
+        records = [point(2, 1, speed, repeat=index) for index, speed in enumerate([100.0, 120.0, 125.0], 1)]
+        records += [point(1, 2, speed, repeat=index) for index, speed in enumerate([110.0, 90.0, 95.0], 1)]
+        records += [point(1, 1, speed, repeat=index) for index, speed in enumerate([99.0, 60.0, 60.0], 1)]
+        first = choice.best_layouts(analysis.analyse(records, None))[0]
+        layouts = [(layout["tensor_parallel"], layout["replicas"]) for layout in first["layouts"]]
+        self.assertEqual(layouts, [(2, 1), (1, 2)])
+        self.assertEqual(first["repeats"], 3)
+
+    def test_one_layout_is_no_choice(self) -> None:
+        self.assertEqual(choice.best_layouts(analysis.analyse([point(1, 1, 100.0)], None)), [])
 
 
 if __name__ == "__main__":

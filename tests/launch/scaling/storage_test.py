@@ -46,6 +46,12 @@ class FolderTest(unittest.TestCase):
         (self.path / "thesis.tex").write_text("mine")
         self.assertIn("is not empty, and is no folder of the scaling lab", self.error(self.experiment))
 
+    def test_an_experiment_that_cannot_be_read_is_refused(self) -> None:
+        self.claim(self.experiment)
+        for text, wanted in (("[]", "has no settings"), ("{", "not a whole JSON file")):
+            (self.path / "experiment.json").write_text(text)
+            self.assertIn(wanted, self.error(self.experiment))
+
     def test_two_runs_do_not_share_a_folder(self) -> None:
         with Folder(self.path):
             self.assertIn("another run is writing there", self.error(self.experiment))
