@@ -7,6 +7,7 @@
 #   prefix    time to first token of a 1,000-token prompt, nine tenths of it cached, beside a cold one
 #   chunked   inter-token times of 8 streams while a 2,000-token prompt arrives, beside the time of one chunk
 #   relay     messages/s and core through leader and coordinator, beside a bare gRPC relay (cmake -DTRIREME_BENCHMARKS=ON)
+#   wake      how fast followers of an idle group of two ranks get a plan, and what idling costs (TRIREME_BENCHMARKS=ON)
 #   serve     the same model behind a coordinator, as clients see it: 1 to 32 requests at a time
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -15,11 +16,11 @@ while [ $# -gt 0 ]; do
   case $1 in
     --build) bin=$2; shift 2 ;;
     --threads) threads=$2; shift 2 ;;
-    batches | prefix | chunked | relay | serve) parts+=("$1"); shift ;;
-    *) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+    batches | prefix | chunked | relay | wake | serve) parts+=("$1"); shift ;;
+    *) sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
   esac
 done
-[ ${#parts[@]} -gt 0 ] || parts=(batches prefix chunked relay serve)
+[ ${#parts[@]} -gt 0 ] || parts=(batches prefix chunked relay wake serve)
 model=(--model-config "$root/tests/bench/models/llama-3.2-1b.json" --load-format dummy --threads "$threads")
 
 folder="" pids=()
@@ -62,6 +63,7 @@ for part in "${parts[@]}"; do
     prefix) "$bin/trireme" bench engine "${model[@]}" --scenario prefix --prefix-tokens 1000 --repeats 5 ;;
     chunked) "$bin/trireme" bench engine "${model[@]}" --scenario chunked --streams 8 --long-tokens 2000 --repeats 5 ;;
     relay) "$bin/relay_bench" ;;
+    wake) OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --bind-to none -np 2 "$bin/idle_wake_bench" ;;
     serve) serve ;;
   esac
 done
