@@ -18,6 +18,7 @@ PHASES: dict[str, tuple[str, float]] = {
     "sample": ("f5", 1),
     "schedule": ("f2", 1),
     "finish": ("f2", 0.55),
+    "host": ("f6", 0.6),
     "upload": ("f6", 1),
     "broadcast": ("f3", 1),
     "collective": ("f4", 1),
@@ -32,8 +33,9 @@ NAMES = {
     "collective_wait": "collectives: waiting for a slower rank",
     "sample": "sampling",
     "finish": "finishing",
+    "host": "service around the engine",
 }
-SPARE = ("f6", 0.5)
+SPARE = ("f3", 0.5)
 
 
 def phases_in_order(found: set[str]) -> list[str]:

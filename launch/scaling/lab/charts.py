@@ -65,6 +65,8 @@ def _legend_items(measure: Measure, rows: list[Row], names: list[Series]) -> lis
         items.append(("ideal", 7, "ideal"))
     if any(row["status"] != "ok" for row in rows):
         items.append(("cross", 7, "refused or failed"))
+    if measure.hint:
+        items.append(("hint", 7, measure.hint))
     return items
 
 
@@ -94,6 +96,9 @@ def _draw_legend(chart: Chart, lines: list[list[tuple[float, str, int, str]]]) -
                 chart.marker(
                     x + 12, y, "circle" if kind == "hollow" else "cross", colour, hollow=True, radius=4
                 )
+            elif kind == "hint":
+                chart.line([(x + 12, y - 7), (x + 12, y + 7)], "s7", width=1.2)
+                chart.line([(x + 8, y - 1), (x + 16, y - 1)], "s7", width=2)
             else:
                 chart.line([(x, y), (x + 24, y)], f"s{colour}", width=2)
                 chart.marker(x + 12, y, kind, colour, radius=4)

@@ -20,6 +20,7 @@ class Measure:
     ideal: Callable[[Row], float] | None = None
     logarithmic: bool = False
     show: Callable[[float], str] = number
+    hint: str = ""  # to the legend
     whisker: Callable[[Row], tuple[float, float] | None] | None = None  # further marks above the median
 
 
@@ -35,7 +36,7 @@ def _percentiles(name: str) -> dict[str, Any]:
         p95, p99 = row[f"{name}_p95"], row[f"{name}_p99"]
         return (p95["median"], p99["median"]) if p95 and p99 else None
 
-    return {"value": value, "whisker": whisker}
+    return {"value": value, "whisker": whisker, "hint": "mark P50, tick P95, end of the line P99"}
 
 
 def _percent(value: float) -> str:
@@ -63,30 +64,15 @@ MEASURES = [
     ),
     Measure(
         "efficiency",
-        "Efficiency: throughput per device against the fewest devices",
+        "Efficiency: throughput per device",
         "",
         _plain("efficiency"),
         ideal=lambda row: 1.0,
         show=_percent,
     ),
-    Measure(
-        "ttft",
-        "Time to first token: P50, with P95 (tick) and P99 (end of the line)",
-        "ms",
-        **_percentiles("ttft_ms"),
-    ),
-    Measure(
-        "itl",
-        "Inter-token latency: P50, with P95 (tick) and P99 (end of the line)",
-        "ms",
-        **_percentiles("itl_ms"),
-    ),
-    Measure(
-        "tpot",
-        "Time per output token: P50, with P95 (tick) and P99 (end of the line)",
-        "ms",
-        **_percentiles("tpot_ms"),
-    ),
+    Measure("ttft", "Time to first token", "ms", **_percentiles("ttft_ms")),
+    Measure("itl", "Inter-token latency", "ms", **_percentiles("itl_ms")),
+    Measure("tpot", "Time per output token", "ms", **_percentiles("tpot_ms")),
     Measure(
         "goodput", "Goodput: requests that met every target", "requests/s", _plain("goodput_requests_per_s")
     ),

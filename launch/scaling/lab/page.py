@@ -22,7 +22,8 @@ th:first-child,td:first-child{text-align:left}tr:nth-child(even) td{background:v
 td.reason{text-align:left;white-space:normal}
 table.facts td{text-align:left;white-space:normal;overflow-wrap:anywhere}table.facts td:first-child{color:var(--soft);white-space:nowrap}
 .soft{color:var(--soft)}.warning{border-left:4px solid #D55E00;padding:.3rem .8rem;background:var(--band)}
-svg.plot{max-width:100%;height:auto;display:block;margin:1.6rem 0}
+.charts{display:flex;flex-wrap:wrap;gap:1.6rem 2rem;align-items:flex-start;margin:1.6rem 0}
+svg.plot{max-width:100%;height:auto;display:block}
 pre{background:var(--band);padding:.8rem;overflow-x:auto;font-size:12px}summary{cursor:pointer}
 """
 
@@ -47,7 +48,7 @@ def _facts(experiment: dict[str, Any]) -> str:
 
 
 def _load_section(panel: list[dict[str, Any]], best: list[dict[str, Any]]) -> str:
-    parts = [f"<h2>{escape(load_name(panel[0]).capitalize())}</h2>", _table(*tables.main_table(panel))]
+    parts = [f"<h2>{escape(load_name(panel[0]).capitalize())}</h2>", _table(*tables.speed_table(panel))]
     if any(row["oversubscribed"] for row in panel):
         parts.append('<p class="soft">* more threads than cores: these ranks take turns.</p>')
     head, body = tables.best_table(best, panel)
@@ -59,7 +60,7 @@ def _load_section(panel: list[dict[str, Any]], best: list[dict[str, Any]]) -> st
             "<p>Where the efficiency went, in points of 100 (a phase that became cheaper is negative):</p>",
             _table(head, body),
         ]
-    parts += ["<p>The machine meanwhile, in cores:</p>", _table(*tables.machine_table(panel))]
+    parts += ["<p>Latencies as clients see them, and the machine:</p>", _table(*tables.latency_table(panel))]
     notes = tables.notes_of(panel)
     if notes:
         parts.append(f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>")
@@ -105,8 +106,8 @@ def html(result: dict[str, Any], charts: dict[str, Chart]) -> str:
             "works, not what it would give on devices of its own. They are marked: hollow in the charts, * in the "
             "tables.</p>"
         )
+    parts += ['<div class="charts">', *(chart.inline() for chart in charts.values()), "</div>"]
     parts += [_load_section(panel, result["best"]) for panel in loads(rows)]
-    parts += ["<h2>Charts</h2>", *(chart.inline() for chart in charts.values())]
     parts += [
         "<h2>What it was measured with</h2>",
         _facts(experiment),

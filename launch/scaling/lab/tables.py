@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import Any
+from typing import Any, Callable
 
 from .analysis import METRICS
 from . import provenance
@@ -12,6 +12,8 @@ from .series import Row, layout_name, load_name, loads
 from .svg import number
 
 Spread = dict[str, float] | None
+Column = tuple[str, Callable[[Row], str]]
+UNKNOWN = "–"
 PLAIN = (
     "scaling",
     "concurrency",
@@ -61,7 +63,7 @@ def csv_text(rows: list[Row]) -> str:
 def with_spread(value: Spread, percent: bool = False) -> str:
     """ "12.3 (11.9 to 12.8)"; the median alone where the repeats agree."""
     if not value:
-        return "–"
+        return UNKNOWN
 
     def show(figure: float) -> str:
         return f"{100 * figure:.0f} %" if percent else number(figure)
@@ -71,10 +73,12 @@ def with_spread(value: Spread, percent: bool = False) -> str:
 
 
 def median(value: Spread) -> str:
-    return number(value["median"]) if value else "–"
+    return number(value["median"]) if value else UNKNOWN
 
 
 def percentiles(row: Row, name: str) -> str:
+    if not row[f"{name}_p50"]:
+        return UNKNOWN
     return " / ".join(median(row[f"{name}_p{percent}"]) for percent in (50, 95, 99))
 
 
@@ -86,51 +90,70 @@ def layout_cell(row: Row) -> str:
     )
 
 
-def main_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
-    """Head and cells. A layout that was refused has its reason instead of figures."""
-    head = [
-        "layout",
-        "devices",
-        "threads per rank",
-        "output tokens/s",
-        "speedup",
-        "efficiency",
-        "requests/s",
-        "TTFT ms P50 / P95 / P99",
-        "ITL ms P50 / P95 / P99",
-        "TPOT ms P50 / P95 / P99",
-        "peak MiB per rank",
-        "repeats",
+def _known(rows: list[Row], columns: list[Column]) -> list[Column]:
+    """Without those that nothing is known of."""
+    return [
+        column
+        for column in columns
+        if any(row["status"] == "ok" and column[1](row) != UNKNOWN for row in rows)
     ]
-    goodput = any(row["goodput_requests_per_s"] for row in rows)
-    cost = any(row["cost_per_request"] for row in rows)
-    head += (["goodput requests/s"] if goodput else []) + (
-        ["USD per million tokens", "USD per request"] if cost else []
-    )
+
+
+def _fill(rows: list[Row], columns: list[Column]) -> tuple[list[str], list[list[str]]]:
+    """Head and cells. A layout that was refused or failed has its reason instead of figures."""
+    columns = _known(rows, columns)
     body = []
     for row in rows:
-        cells = [layout_cell(row), str(row["devices"]), str(row["threads_per_rank"] or "–")]
-        if row["status"] != "ok":
-            body.append(cells + [f"{row['status']}: {'; '.join(row['reasons'])}"])
-            continue
-        peaks = [rank["peak_memory_bytes"] for rank in row["ranks"] if rank.get("peak_memory_bytes")]
-        cells += [
-            with_spread(row["output_tokens_per_s"]),
-            with_spread(row["speedup"]),
-            with_spread(row["efficiency"], percent=True),
-            median(row["requests_per_s"]),
-            percentiles(row, "ttft_ms"),
-            percentiles(row, "itl_ms"),
-            percentiles(row, "tpot_ms"),
-            number(max(peaks) / 2**20) if peaks else "–",
-            f"{row['repeats_ok']} of {row['repeats']}",
-        ]
-        cells += [median(row["goodput_requests_per_s"])] if goodput else []
-        cells += (
-            [median(row["cost_per_million_output_tokens"]), median(row["cost_per_request"])] if cost else []
-        )
-        body.append(cells)
-    return head, body
+        if row["status"] == "ok":
+            body.append([layout_cell(row), *(show(row) for _, show in columns)])
+        else:
+            body.append([layout_cell(row), f"{row['status']}: {'; '.join(row['reasons'])}"])
+    return ["layout", *(name for name, _ in columns)], body
+
+
+def speed_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
+    columns: list[Column] = [
+        ("devices", lambda row: str(row["devices"])),
+        ("threads per rank", lambda row: str(row["threads_per_rank"] or UNKNOWN)),
+        ("output tokens/s", lambda row: with_spread(row["output_tokens_per_s"])),
+        ("speedup", lambda row: with_spread(row["speedup"])),
+        ("efficiency", lambda row: with_spread(row["efficiency"], percent=True)),
+        ("requests/s", lambda row: median(row["requests_per_s"])),
+        ("goodput requests/s", lambda row: median(row["goodput_requests_per_s"])),
+        ("USD per million tokens", lambda row: median(row["cost_per_million_output_tokens"])),
+        ("USD per request", lambda row: median(row["cost_per_request"])),
+        ("repeats", lambda row: f"{row['repeats_ok']} of {row['repeats']}"),
+    ]
+    return _fill(rows, columns)
+
+
+def latency_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
+    able = [row for row in rows if row["status"] == "ok"]
+    columns: list[Column] = [
+        ("TTFT ms, P50 / P95 / P99", lambda row: percentiles(row, "ttft_ms")),
+        ("ITL ms, P50 / P95 / P99", lambda row: percentiles(row, "itl_ms")),
+        ("TPOT ms, P50 / P95 / P99", lambda row: percentiles(row, "tpot_ms")),
+        ("peak MiB per rank", _peak_mib),
+        ("ready after s", lambda row: median(row["ready_s"])),
+        ("cores busy", lambda row: median(row["busy_cores"])),
+        ("cores busy with other things", lambda row: median(row["other_cores"])),
+        ("cores stolen by the host", lambda row: median(row["stolen_cores"])),
+        ("GPU utilization %", lambda row: _gpus(row, "utilization_percent", mean=True)),
+        ("power W of all GPUs", lambda row: _gpus(row, "power_w", mean=False)),
+    ]
+    return _fill(able, columns)
+
+
+def _peak_mib(row: Row) -> str:
+    peaks = [rank["peak_memory_bytes"] for rank in row["ranks"] if rank.get("peak_memory_bytes")]
+    return number(max(peaks) / 2**20) if peaks else UNKNOWN
+
+
+def _gpus(row: Row, name: str, mean: bool) -> str:
+    values = [gpu[name]["mean"] for gpu in row["gpus"] if name in gpu]
+    if not values:
+        return UNKNOWN
+    return number(sum(values) / len(values) if mean else sum(values))
 
 
 def lost_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
@@ -143,7 +166,7 @@ def lost_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
             [
                 layout_cell(row),
                 f"{100 * row['efficiency']['median']:.0f} %",
-                *(f"{100 * row['lost'].get(phase, 0.0):+.1f}" for phase in phases),
+                *(f"{round(100 * row['lost'].get(phase, 0.0), 1) + 0.0:+.1f}" for phase in phases),
             ]
         )
     return (["layout", "efficiency", *(phase_name(phase) for phase in phases)], body)
@@ -159,27 +182,6 @@ def best_table(best: list[dict[str, Any]], panel: list[Row]) -> tuple[list[str],
         alike = "only one repeat" if choice["repeats"] == 1 else ", ".join(names[1:]) or "none"
         body.append([choice["aim"], names[0], alike])
     return ["wanted", "best layout", "not told apart from it by the repeats"], body
-
-
-def machine_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
-    """What kept the machine busy, and the GPUs."""
-    gpus = any(row["gpus"] for row in rows)
-    head = ["layout", "cores busy", "of others", "stolen by the host", "start s"]
-    head += ["GPU utilization % (mean)", "GPU power W (mean, all)"] if gpus else []
-    body = []
-    for row in rows:
-        if row["status"] != "ok" or row["kind"] != "measured":
-            continue
-        cells = [
-            layout_cell(row),
-            *(median(row[name]) for name in ("busy_cores", "other_cores", "stolen_cores", "ready_s")),
-        ]
-        if gpus:
-            used = [gpu["utilization_percent"]["mean"] for gpu in row["gpus"] if "utilization_percent" in gpu]
-            power = [gpu["power_w"]["mean"] for gpu in row["gpus"] if "power_w" in gpu]
-            cells += [number(sum(used) / len(used)) if used else "–", number(sum(power)) if power else "–"]
-        body.append(cells)
-    return head, body
 
 
 def notes_of(rows: list[Row]) -> list[str]:
@@ -217,7 +219,7 @@ def markdown(result: dict[str, Any], charts: dict[str, str]) -> str:
             "",
         ]
     for panel in loads(rows):
-        lines += [f"## {load_name(panel[0]).capitalize()}", "", *_markdown_table(*main_table(panel))]
+        lines += [f"## {load_name(panel[0]).capitalize()}", "", *_markdown_table(*speed_table(panel))]
         head, body = best_table(result["best"], panel)
         lines += _markdown_table(head, body) if body else []
         if any(row["oversubscribed"] for row in panel):
@@ -229,7 +231,11 @@ def markdown(result: dict[str, Any], charts: dict[str, str]) -> str:
                 "",
                 *_markdown_table(head, body),
             ]
-        lines += ["The machine:", "", *_markdown_table(*machine_table(panel))]
+        lines += [
+            "Latencies as clients see them, and the machine:",
+            "",
+            *_markdown_table(*latency_table(panel)),
+        ]
         lines += [f"- {note}" for note in notes_of(panel)] + [""]
     for name, title in charts.items():
         lines += [f"![{title}](plots/{name}.svg)", ""]
