@@ -16,8 +16,6 @@ namespace {
 
 constexpr float kDummyDeviation = 0.02f;
 constexpr uint64_t kDummySeed = 1;
-// Of the memory that is left after loading, what the cache may take; the rest is for what no ledger knows.
-constexpr double kCacheShare = 0.9;
 
 absl::StatusOr<std::unique_ptr<Backend>> choose_backend(const EngineConfig& config,
                                                         std::vector<std::string>& notes) {
@@ -152,11 +150,9 @@ class Loader {
     spec.dtype = rank_.compute_dtype;
     const int64_t block_bytes = static_cast<int64_t>(rank_.backend->kv_block_bytes(spec));
     const RankBytes bytes = predicted();
-    const int64_t left = rank_.backend->available_memory_bytes() / config_.local_ranks - bytes.activations -
-                         bytes.token_counts;
-    const int64_t allowed = config_.kv_memory_bytes > 0
-                                ? config_.kv_memory_bytes
-                                : static_cast<int64_t>(kCacheShare * static_cast<double>(left));
+    const int64_t left = rank_.backend->available_memory_bytes() / config_.local_ranks;
+    const int64_t allowed =
+        config_.kv_memory_bytes > 0 ? config_.kv_memory_bytes : kv_cache_budget(left, bytes);
     const int64_t blocks_per_seq = (context_len_ + config_.block_size - 1) / config_.block_size;
     const int64_t of_use = blocks_per_seq * config_.max_num_seqs;
     auto blocks =

@@ -43,6 +43,10 @@ ModelShape model_shape(const ModelConfig& config, const std::string& name, DType
   shape.head_dim = config.head_dim;
   shape.vocab_size = config.vocab_size;
   shape.tie_word_embeddings = config.tie_word_embeddings;
+  shape.qkv_bias = config.attention_bias;
+  shape.out_bias = config.attention_out_bias;
+  shape.mlp_bias = config.mlp_bias;
+  shape.qk_norm = config.qk_norm;
   shape.weight_dtype_bytes = static_cast<int>(dtype_bytes(weight_dtype));
   shape.kv_dtype_bytes = static_cast<int>(dtype_bytes(kv_dtype));
   return shape;

@@ -8,7 +8,9 @@
 namespace trireme {
 namespace {
 
-constexpr int64_t kLogitBytes = 4;  // f32
+constexpr int64_t kLogitBytes = 4;   // f32
+constexpr int64_t kVectorBytes = 4;  // norms, biases, states: f32
+constexpr int64_t kScaleBytes = 2;
 // A rank that can hold no more than the weights cannot serve: room for this many tokens of KV is part of
 // "fits".
 constexpr int64_t kMinimumKvTokens = 512;
@@ -17,9 +19,44 @@ constexpr int64_t kPlanningNumSeqs = 64;
 
 int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
+/// Weights of the layers' matrices on one rank.
+int64_t layer_matrix_elements(const ModelShape& model, const TensorParallelLayout& layout, int tp_rank) {
+  const HeadGroup& heads = layout.heads.at(tp_rank);
+  const int64_t hidden = model.hidden_size;
+  const int64_t q = int64_t{heads.head_end - heads.head_begin} * model.head_dim;
+  const int64_t kv = int64_t{heads.kv_head_end - heads.kv_head_begin} * model.head_dim;
+  const int64_t experts = std::max(model.num_experts, 1);
+  const int64_t per_layer =
+      (q + 2 * kv) * hidden + hidden * q + 3 * hidden * layout.intermediate_per_rank * experts +
+      hidden * model.num_experts;  // the last: what chooses among experts, on every rank
+  return model.num_layers * per_layer + model.other_parameters / layout.tp_size;
+}
+
+int64_t layer_matrix_bytes(const ModelShape& model, const TensorParallelLayout& layout, int tp_rank) {
+  const int64_t elements = layer_matrix_elements(model, layout, tp_rank);
+  if (model.layer_weight_bits == 0) return elements * model.weight_dtype_bytes;
+  const int64_t scales = model.scale_group > 0 ? elements / model.scale_group * kScaleBytes : 0;
+  return elements * model.layer_weight_bits / 8 + scales;
+}
+
+/// Norms and biases of one rank. Biases after a sum over the ranks are added once, by rank 0.
+int64_t vector_elements(const ModelShape& model, const TensorParallelLayout& layout, int tp_rank) {
+  const HeadGroup& heads = layout.heads.at(tp_rank);
+  const int64_t hidden = model.hidden_size;
+  const int64_t qkv =
+      int64_t{heads.head_end - heads.head_begin + 2 * (heads.kv_head_end - heads.kv_head_begin)} *
+      model.head_dim;
+  int64_t per_layer = 2 * hidden;
+  if (model.qkv_bias) per_layer += qkv;
+  if (model.qk_norm) per_layer += 2 * model.head_dim;
+  if (model.mlp_bias) per_layer += 2 * layout.intermediate_per_rank;
+  if (tp_rank == 0) per_layer += (model.out_bias ? hidden : 0) + (model.mlp_bias ? hidden : 0);
+  return model.num_layers * per_layer + hidden;
+}
+
 int64_t needed_bytes(const ModelShape& model, const TensorParallelLayout& layout, int tp_rank) {
   const RankBytes bytes = rank_bytes(model, layout, tp_rank, kPlanningStepTokens, kPlanningNumSeqs);
-  return bytes.weights + bytes.activations + bytes.token_counts + kMinimumKvTokens * bytes.kv_per_token;
+  return bytes.weights + bytes.beside_weights() + kMinimumKvTokens * bytes.kv_per_token;
 }
 
 /// OK when every rank of every replica has room for its part.
@@ -94,7 +131,8 @@ int64_t activation_bytes(const ModelShape& model, const TensorParallelLayout& la
   const HeadGroup& heads = layout.heads.at(tp_rank);
   const int64_t q = int64_t{heads.head_end - heads.head_begin} * model.head_dim;
   const int64_t kv = int64_t{heads.kv_head_end - heads.kv_head_begin} * model.head_dim;
-  const int64_t in_layer = std::max(2 * q + 2 * kv, 3 * int64_t{layout.intermediate_per_rank});
+  const int64_t experts = std::max(model.experts_per_token, 1);
+  const int64_t in_layer = std::max(2 * q + 2 * kv, 3 * int64_t{layout.intermediate_per_rank} * experts);
   const int64_t per_token = 2 * int64_t{model.hidden_size} + in_layer;
   const int64_t whole_logits =
       tp_rank == 0 && layout.tp_size > 1 ? int64_t{layout.vocab_per_rank} * layout.tp_size : 0;
@@ -108,20 +146,32 @@ int64_t token_count_bytes(const ModelShape& model, int tp_rank, int64_t max_num_
   return tp_rank == 0 ? kCountBytes * max_num_seqs * model.vocab_size : 0;
 }
 
+DeviceOverhead cuda_overhead(int tp_size) {
+  constexpr int64_t kMiB = int64_t{1} << 20;
+  return {512 * kMiB, 128 * kMiB, tp_size > 1 ? 400 * kMiB : 0};
+}
+
+int64_t RankBytes::beside_weights() const {
+  return activations + token_counts + device.context + device.workspace + device.communicator;
+}
+
+int64_t kv_cache_budget(int64_t left, const RankBytes& bytes, double share) {
+  return static_cast<int64_t>(share * static_cast<double>(left - bytes.beside_weights()));
+}
+
 RankBytes rank_bytes(const ModelShape& model, const TensorParallelLayout& layout, int tp_rank,
-                     int64_t max_step_tokens, int64_t max_num_seqs) {
+                     int64_t max_step_tokens, int64_t max_num_seqs, const DeviceOverhead& device) {
   const HeadGroup& heads = layout.heads.at(tp_rank);
-  const int64_t hidden = model.hidden_size;
-  const int64_t q = int64_t{heads.head_end - heads.head_begin} * model.head_dim;
   const int64_t kv = int64_t{heads.kv_head_end - heads.kv_head_begin} * model.head_dim;
-  const int64_t matrices_per_layer =
-      (q + 2 * kv) * hidden + hidden * q + 3 * hidden * layout.intermediate_per_rank;
   const int64_t vocab_matrices = model.tie_word_embeddings ? 1 : 2;
   RankBytes bytes;
-  bytes.weights = model.weight_dtype_bytes *
-                  (model.num_layers * matrices_per_layer + vocab_matrices * layout.vocab_per_rank * hidden);
-  bytes.weights += 4 * (2 * int64_t{model.num_layers} + 1) * hidden;
-  bytes.kv_per_token = int64_t{model.num_layers} * 2 * kv * model.kv_dtype_bytes;
+  bytes.weights = layer_matrix_bytes(model, layout, tp_rank) +
+                  model.weight_dtype_bytes * vocab_matrices * layout.vocab_per_rank * model.hidden_size +
+                  kVectorBytes * vector_elements(model, layout, tp_rank);
+  const int64_t cache_layers = model.cache_layers > 0 ? model.cache_layers : model.num_layers;
+  bytes.kv_per_token = cache_layers * 2 * kv * model.kv_dtype_bytes;
+  bytes.state_per_sequence = kVectorBytes * model.state_elements / layout.tp_size;
+  bytes.device = device;
   bytes.activations = activation_bytes(model, layout, tp_rank, max_step_tokens, max_num_seqs);
   bytes.token_counts = token_count_bytes(model, tp_rank, max_num_seqs);
   return bytes;
