@@ -133,6 +133,7 @@ absl::StatusOr<ModelShape> with_formats(ModelShape shape, const NumberFormat& we
   shape.weight_dtype_bytes = weights.quantized ? 2 : weights.bits / 8;
   shape.layer_weight_bits = weights.quantized ? weights.bits : 0;
   shape.scale_group = weights.scale_group;
+  shape.activation_dtype_bytes = shape.weight_dtype_bytes;
   shape.kv_dtype_bytes = cache.bits / 8;
   return shape;
 }

@@ -37,6 +37,8 @@ const std::vector<Rule>& rules() {
       {"launch/client/", {"launch/client/", "proto/", "engine/json_document.h", "kernels/check.h"}},
       {"launch/client/bench", {"launch/client/", "proto/", "engine/", "kernels/"}},
       {"launch/client/engine_bench", {"launch/client/", "engine/", "kernels/"}},
+      {"launch/client/plan", {"launch/client/", "engine/"}},
+      {"launch/client/scaling_tables", {"launch/client/", "engine/plan/"}},
       {"engine/", {"engine/", "kernels/"}},
       {"engine/base/", {"engine/base/", "kernels/check.h"}},
       {"engine/plan/", {"engine/plan/", "engine/base/", "kernels/check.h"}},
