@@ -97,6 +97,18 @@ nlohmann::json to_json(const EngineBenchReport& report) {
   return json;
 }
 
+/// What was measured, as far as `trireme project` needs it.
+nlohmann::json workload_json(const Flags& flags) {
+  const EngineConfig& engine = flags.bench.engine;
+  return {{"num_layers", engine.model.num_layers},
+          {"hidden_size", engine.model.hidden_size},
+          {"prompt_tokens", flags.bench.prompt_tokens},
+          {"output_tokens", flags.bench.output_tokens},
+          {"max_step_tokens", engine.max_step_tokens},
+          {"shard_rank", engine.shard_rank},
+          {"shard_size", engine.shard_size}};  // 0: no shard alone
+}
+
 void print_table(const EngineBenchReport& report) {
   for (const std::string& note : report.notes) std::printf("note: %s\n", note.c_str());
   std::printf("%s", report.ledger.to_text().c_str());
@@ -163,7 +175,9 @@ int run(Flags& flags) {
   if (!report.ok()) return fail(report.status());
   if ((*world)->rank() != 0) return kExitOk;
   if (flags.json) {
-    std::printf("%s\n", to_json(*report).dump(2).c_str());
+    nlohmann::json json = to_json(*report);
+    json["workload"] = workload_json(flags);
+    std::printf("%s\n", json.dump(2).c_str());
   } else {
     print_table(*report);
   }

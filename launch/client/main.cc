@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
   trireme::client::add_cancel_command(app, exit_code);
   trireme::client::add_bench_command(app, exit_code);
   trireme::client::add_plan_command(app, exit_code);
+  trireme::client::add_project_command(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -2,13 +2,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "tests/testing/process.h"
+#include "tests/launch/command_fixture.h"
 
 namespace trireme::testing {
 namespace {
@@ -16,35 +13,10 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-struct Result {
-  int exit_code = -1;
-  std::string output, standard_output;
-};
-
-Result trireme(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), TRIREME_BIN_DIR "/trireme");
-  Process process(arguments, {});
-  const auto code = process.wait(deadline_in(60));
-  return {code.value_or(-1), process.output(), process.standard_output()};
-}
-
-class PlanCommandTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    folder_ = std::filesystem::temp_directory_path() / ("trireme-plan-test." + std::to_string(getpid()));
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-  std::string file(const std::string& name, const std::string& text) {
-    std::ofstream(folder_ / name) << text;
-    return folder_ / name;
-  }
-
-  std::filesystem::path folder_;
-};
+class PlanCommandTest : public CommandFixture {};
 
 TEST_F(PlanCommandTest, ShowsLayoutsAndWhyOthersAreRefused) {
-  const Result result = trireme({"plan", "--model-name", "Llama-3.1-70B", "--gpu", "H100-SXM"});
+  const CommandOutcome result = trireme({"plan", "--model-name", "Llama-3.1-70B", "--gpu", "H100-SXM"});
   EXPECT_EQ(result.exit_code, 0) << result.output;
   EXPECT_THAT(result.standard_output,
               AllOf(HasSubstr("Llama-3.1-70B (70.55 B parameters)"),
@@ -54,7 +26,7 @@ TEST_F(PlanCommandTest, ShowsLayoutsAndWhyOthersAreRefused) {
 }
 
 TEST_F(PlanCommandTest, JsonSaysTheSame) {
-  const Result result =
+  const CommandOutcome result =
       trireme({"plan", "--model-config", TRIREME_SOURCE_DIR "/tests/bench/models/llama-3.1-70b.json", "--gpu",
                "h200", "--devices", "1,2", "--dtype", "fp8", "--kv-dtype", "fp8", "--price", "2", "--target",
                "latency", "--json", "-"});
@@ -76,12 +48,12 @@ TEST_F(PlanCommandTest, JsonSaysTheSame) {
 
 TEST_F(PlanCommandTest, AModelDirectoryAndAnInventoryWillDo) {
   const std::string inventory = file("hosts.csv", "host,gpu,devices\na,T4,2\nb,T4,2\n");
-  const Result result =
+  const CommandOutcome result =
       trireme({"plan", "--model", TRIREME_SOURCE_DIR "/launch/demo-model", "--inventory", inventory});
   EXPECT_EQ(result.exit_code, 0) << result.output;
   EXPECT_THAT(result.standard_output,
               AllOf(HasSubstr("demo-model"), HasSubstr("TP1 x DP4"), HasSubstr("across hosts")));
-  const Result many =
+  const CommandOutcome many =
       trireme({"plan", "--model-name", "Llama-3.2-1B", "--inventory", inventory, "--devices", "8"});
   EXPECT_EQ(many.exit_code, 2);
   EXPECT_THAT(many.output, HasSubstr("has 4"));
@@ -93,15 +65,15 @@ TEST_F(PlanCommandTest, UserTablesExtendTheProgramsOwn) {
   const std::string models = file("m.csv",
                                   "name,layers,hidden,intermediate,heads,kv_heads,head_dim,vocab,"
                                   "context\nMine,16,2048,8192,32,8,64,32000,8192\n");
-  const Result result = trireme(
+  const CommandOutcome result = trireme(
       {"plan", "--model-name", "mine", "--gpu", "mycard", "--gpu-table", gpus, "--model-table", models});
   EXPECT_EQ(result.exit_code, 0) << result.output;
-  const Result list = trireme({"plan", "--list", "--gpu-table", gpus});
+  const CommandOutcome list = trireme({"plan", "--list", "--gpu-table", gpus});
   EXPECT_THAT(list.standard_output,
               AllOf(HasSubstr("MyCard"), HasSubstr("B200"), HasSubstr("Llama-3.1-405B")));
   const std::string bad =
       file("bad.csv", "name,memory_gib,memory_bandwidth_gb_s,fp32_tflops\nA,8,1,1\nB,eight,1,1\n");
-  const Result fault = trireme({"plan", "--model-name", "mine", "--gpu", "A", "--gpu-table", bad});
+  const CommandOutcome fault = trireme({"plan", "--model-name", "mine", "--gpu", "A", "--gpu-table", bad});
   EXPECT_EQ(fault.exit_code, 2);
   EXPECT_THAT(fault.output, HasSubstr("bad.csv:3: column memory_gib: got 'eight'"));
 }
@@ -109,7 +81,7 @@ TEST_F(PlanCommandTest, UserTablesExtendTheProgramsOwn) {
 TEST_F(PlanCommandTest, WrongNamesAndListsAreExplained) {
   const auto says = [](std::vector<std::string> arguments, const std::string& text) {
     arguments.insert(arguments.begin(), "plan");
-    const Result result = trireme(arguments);
+    const CommandOutcome result = trireme(arguments);
     EXPECT_EQ(result.exit_code, 2) << result.output;
     EXPECT_THAT(result.output, HasSubstr(text));
   };
