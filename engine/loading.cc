@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "engine/backend_choice.h"
 #include "engine/parallel/agreement.h"
 #include "engine/weights/safetensors.h"
 #include "engine/weights/weight_loader.h"
@@ -16,22 +17,6 @@ namespace {
 
 constexpr float kDummyDeviation = 0.02f;
 constexpr uint64_t kDummySeed = 1;
-
-absl::StatusOr<std::unique_ptr<Backend>> choose_backend(const EngineConfig& config,
-                                                        std::vector<std::string>& notes) {
-  if (config.backend == "cuda") {
-    return absl::UnimplementedError("--backend cuda: this build has no CUDA backend; use --backend cpu");
-  }
-  if (config.backend != "auto" && config.backend != "cpu") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("backend: got '", config.backend, "', wanted auto, cpu or cuda"));
-  }
-  if (config.backend == "auto")
-    notes.push_back("backend auto: the CPU, since this build has no CUDA backend");
-  CpuOptions options;
-  options.num_threads = config.num_threads;
-  return create_cpu_backend(options);
-}
 
 std::string mebibytes(int64_t bytes) {
   return absl::StrFormat("%.1f MiB", static_cast<double>(bytes) / (1 << 20));
@@ -44,8 +29,8 @@ class Loader {
   Loader(const EngineConfig& config, HostGroup& host) : config_(config), host_(host) {}
 
   absl::StatusOr<LoadedRank> load() {
-    resident_before_ = resident_bytes();
-    for (auto stage : {&Loader::open, &Loader::cut, &Loader::fill, &Loader::size_cache}) {
+    for (auto stage :
+         {&Loader::open, &Loader::agree_on_backend, &Loader::cut, &Loader::fill, &Loader::size_cache}) {
       absl::Status done = agree_on_success(host_, (this->*stage)(), config_.load_timeout);
       if (!done.ok()) return done;
     }
@@ -53,24 +38,47 @@ class Loader {
   }
 
  private:
-  /// Backend, checkpoint, compute dtype.
+  /// Checkpoint, backend, compute dtype.
   absl::Status open() {
-    auto backend = choose_backend(config_, rank_.notes);
-    if (!backend.ok()) return backend.status();
-    rank_.backend = *std::move(backend);
-    DType stored = config_.model.checkpoint_dtype;
-    if (!config_.dummy_weights) {
+    if (config_.dummy_weights) {
+      stored_ = config_.model.checkpoint_dtype;
+    } else {
       auto checkpoint = Checkpoint::open(config_.model_dir);
       if (!checkpoint.ok()) return checkpoint.status();
       checkpoint_ = *std::move(checkpoint);
-      stored = dominant_dtype(*checkpoint_);
+      stored_ = dominant_dtype(*checkpoint_);
     }
+    return choose_device(config_.backend);
+  }
+
+  absl::Status choose_device(const std::string& name) {
+    const BackendWish wish{name, config_.device + host_.local_rank(), config_.num_threads,
+                           wanted_compute_dtype(config_.compute_dtype, stored_)};
+    auto backend = choose_backend(wish, rank_.notes);
+    if (!backend.ok()) return backend.status();
+    rank_.backend = *std::move(backend);
+    memory_before_ = memory_in_use();
     std::string note;
-    auto dtype = choose_compute_dtype(config_.compute_dtype, stored, *rank_.backend, &note);
+    auto dtype = choose_compute_dtype(config_.compute_dtype, stored_, *rank_.backend, &note);
     if (!dtype.ok()) return dtype.status();
     if (!note.empty()) rank_.notes.push_back(note);
     rank_.compute_dtype = *dtype;
     return absl::OkStatus();
+  }
+
+  /// Bytes that this process holds of what weights and cache are put into, from some zero on.
+  int64_t memory_in_use() const {
+    return shares_host_memory(*rank_.backend) ? resident_bytes() : -rank_.backend->available_memory_bytes();
+  }
+
+  /// The ranks of a model sit on one kind of device.
+  absl::Status agree_on_backend() {
+    const bool on_host = shares_host_memory(*rank_.backend);
+    auto all_own_devices = agree_on_minimum(host_, on_host ? 0 : 1, config_.load_timeout);
+    if (!all_own_devices.ok()) return all_own_devices.status();
+    if (on_host || *all_own_devices == 1) return absl::OkStatus();
+    rank_.notes.push_back("backend auto: the CPU, since another rank has no GPU that it can use");
+    return choose_device("cpu");
   }
 
   /// This rank's part of the model. The dtype is one for all: ranks may stand on different processors.
@@ -124,18 +132,29 @@ class Loader {
             ? fill_dummy_parameters(parameters, rank_.compute_dtype, *rank_.backend, kDummyDeviation,
                                     kDummySeed, threads, &stats)
             : load_parameters(*checkpoint_, parameters, rank_.compute_dtype, *rank_.backend, threads, &stats);
-    if (!filled.ok()) return filled;
+    if (!filled.ok()) return with_needs(filled);
     checkpoint_.reset();
     const RankBytes bytes = predicted();
     rank_.ledger.rank = rank_.runner.tp_rank;
     rank_.ledger.read_bytes = static_cast<int64_t>(stats.bytes_read);
-    rank_.ledger.lines.push_back({"weights", bytes.weights, resident_bytes() - resident_before_});
+    rank_.ledger.lines.push_back({"weights", bytes.weights, memory_in_use() - memory_before_});
     return absl::OkStatus();
   }
 
   RankBytes predicted() const {
     return rank_bytes(rank_.runner.shape, rank_.runner.layout, rank_.runner.tp_rank, config_.max_step_tokens,
                       config_.max_num_seqs);
+  }
+
+  /// Memory ran out: what was to be put there.
+  absl::Status with_needs(const absl::Status& status) const {
+    if (status.code() != absl::StatusCode::kResourceExhausted) return status;
+    const RankBytes bytes = predicted();
+    return absl::ResourceExhaustedError(
+        absl::StrCat(status.message(), "; rank ", rank_.runner.tp_rank, " of ", rank_.runner.layout.tp_size,
+                     " needs ", mebibytes(bytes.weights), " for weights, ", mebibytes(bytes.activations),
+                     " for activations, ", mebibytes(bytes.token_counts), " for token counts and ",
+                     mebibytes(bytes.kv_per_token), " for each token of KV cache"));
   }
 
   /// The cache takes what is left, as far as it is of use, and no more than was allowed. All ranks have the
@@ -150,7 +169,8 @@ class Loader {
     spec.dtype = rank_.compute_dtype;
     const int64_t block_bytes = static_cast<int64_t>(rank_.backend->kv_block_bytes(spec));
     const RankBytes bytes = predicted();
-    const int64_t left = rank_.backend->available_memory_bytes() / config_.local_ranks;
+    const int sharers = shares_host_memory(*rank_.backend) ? config_.local_ranks : 1;
+    const int64_t left = rank_.backend->available_memory_bytes() / sharers;
     const int64_t allowed =
         config_.kv_memory_bytes > 0 ? config_.kv_memory_bytes : kv_cache_budget(left, bytes);
     const int64_t blocks_per_seq = (context_len_ + config_.block_size - 1) / config_.block_size;
@@ -160,7 +180,7 @@ class Loader {
     if (!blocks.ok()) return blocks.status();
     if (absl::Status fits = fit_context(*blocks, block_bytes, allowed); !fits.ok()) return fits;
     auto cache = rank_.backend->create_kv_cache(spec, *blocks);
-    if (!cache.ok()) return cache.status();
+    if (!cache.ok()) return with_needs(cache.status());
     rank_.cache = *std::move(cache);
     rank_.ledger.lines.push_back({"KV cache", *blocks * block_bytes, -1});
     rank_.ledger.lines.push_back({"activations", bytes.activations, -1});
@@ -197,7 +217,8 @@ class Loader {
   HostGroup& host_;
   LoadedRank rank_;
   std::unique_ptr<Checkpoint> checkpoint_;
-  int64_t resident_before_ = 0;
+  DType stored_ = DType::f32;  // most of the checkpoint
+  int64_t memory_before_ = 0;  // loading
   int context_len_ = 0;
 };
 

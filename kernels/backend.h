@@ -324,4 +324,13 @@ struct CpuOptions {
 /// Never fails where the build has the CPU backend, which is always.
 absl::StatusOr<std::unique_ptr<Backend>> create_cpu_backend(const CpuOptions& options);
 
+struct CudaOptions {
+  int device = 0;                        // ordinal among those the process sees
+  DType activation_dtype = DType::bf16;  // of weights and KV cache, too: f32, f16 or bf16
+};
+
+/// A backend on one NVIDIA GPU, the calling thread's current device from now on. UNIMPLEMENTED in a build
+/// without CUDA, UNAVAILABLE where there is no device or no driver. A CUDA error later on ends the process.
+absl::StatusOr<std::unique_ptr<Backend>> create_cuda_backend(const CudaOptions& options);
+
 }  // namespace trireme

@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
+#include "engine/backend_choice.h"
 #include "engine/models/causal_lm.h"
 #include "engine/weights/safetensors.h"
 #include "engine/weights/weight_loader.h"
@@ -34,17 +35,12 @@ std::string name_of_path(const std::string& path) {
   return name.empty() ? "model" : name;
 }
 
-absl::StatusOr<DType> planned_dtype(const LocalModel& model, const WorkerOptions& options,
-                                    std::string* note) {
-  const auto backend = create_cpu_backend({.num_threads = 1});
-  if (!backend.ok()) return backend.status();
-  DType stored = model.config.checkpoint_dtype;
-  if (options.load_format != "dummy") {
-    const auto checkpoint = Checkpoint::open(options.model_dir);
-    if (!checkpoint.ok()) return checkpoint.status();
-    stored = dominant_dtype(**checkpoint);
-  }
-  return choose_compute_dtype(options.compute_dtype, stored, **backend, note);
+/// Of most of the model's bytes.
+absl::StatusOr<DType> stored_dtype(const LocalModel& model, const WorkerOptions& options) {
+  if (options.load_format == "dummy") return model.config.checkpoint_dtype;
+  const auto checkpoint = Checkpoint::open(options.model_dir);
+  if (!checkpoint.ok()) return checkpoint.status();
+  return dominant_dtype(**checkpoint);
 }
 
 }  // namespace
@@ -70,36 +66,47 @@ absl::StatusOr<LocalModel> identify_model(const WorkerOptions& options) {
   return model;
 }
 
+absl::StatusOr<LocalDevice> find_device(const WorkerOptions& options, int local_rank,
+                                        const absl::StatusOr<LocalModel>& model) {
+  if (!model.ok()) return model.status();
+  const auto stored = stored_dtype(*model, options);
+  if (!stored.ok()) return stored.status();
+  const BackendWish wish{options.backend, options.device + local_rank, /*num_threads=*/1,
+                         wanted_compute_dtype(options.compute_dtype, *stored)};
+  std::vector<std::string> notes;  // told when the engine chooses, in the same way
+  const auto backend = choose_backend(wish, notes);
+  if (!backend.ok()) return backend.status();
+  const auto dtype = choose_compute_dtype(options.compute_dtype, *stored, **backend, nullptr);
+  if (!dtype.ok()) return dtype.status();
+  return LocalDevice{(*backend)->name(), (*backend)->description(), (*backend)->available_memory_bytes(),
+                     shares_host_memory(**backend), *dtype};
+}
+
 v1::RankReport make_rank_report(int rank, const WorkerOptions& options,
-                                const absl::StatusOr<LocalModel>& model) {
+                                const absl::StatusOr<LocalModel>& model,
+                                const absl::StatusOr<LocalDevice>& device) {
   v1::RankReport report;
   v1::RankInfo& info = *report.mutable_info();
   info.set_rank(rank);
   info.set_host(host_name());
-  info.set_device("cpu");
   info.set_num_threads(options.num_threads);
   for (int cpu : usable_cpus()) report.add_cpus(cpu);
-  absl::Status status = model.status();
-  if (const auto backend = create_cpu_backend({.num_threads = 1}); backend.ok()) {
-    info.set_isa((*backend)->description());
-    info.set_memory_bytes((*backend)->available_memory_bytes());
-  } else if (status.ok()) {
-    status = backend.status();
-  }
-  if (status.ok()) {
+  if (device.ok()) {
+    info.set_device(device->shares_host_memory ? device->name : device->description);
+    info.set_isa(device->description);
+    info.set_memory_bytes(device->memory_bytes);
+    report.set_has_own_memory(!device->shares_host_memory);
     report.set_config_hash(model->config.hash);
   } else {
-    report.set_error_code(static_cast<int>(status.code()));
-    report.set_error_message(std::string(status.message()));
+    report.set_error_code(static_cast<int>(device.status().code()));
+    report.set_error_message(std::string(device.status().message()));
   }
   return report;
 }
 
-absl::StatusOr<v1::ModelInfo> describe_model(const LocalModel& model, const WorkerOptions& options,
-                                             const std::string& tokenizer_hash) {
-  const auto dtype = planned_dtype(model, options, nullptr);
-  if (!dtype.ok()) return dtype.status();
-  const ModelShape shape = model_shape(model.config, model.name, *dtype, *dtype);
+v1::ModelInfo describe_model(const LocalModel& model, DType compute_dtype,
+                             const std::string& tokenizer_hash) {
+  const ModelShape shape = model_shape(model.config, model.name, compute_dtype, compute_dtype);
   v1::ModelInfo info;
   info.set_name(model.name);
   info.set_architecture(model.config.architecture);
@@ -116,7 +123,7 @@ absl::StatusOr<v1::ModelInfo> describe_model(const LocalModel& model, const Work
   info.set_kv_dtype_bytes(shape.kv_dtype_bytes);
   info.set_config_hash(model.config.hash);
   info.set_tokenizer_hash(tokenizer_hash);
-  info.set_compute_dtype(std::string(dtype_name(*dtype)));
+  info.set_compute_dtype(std::string(dtype_name(compute_dtype)));
   return info;
 }
 

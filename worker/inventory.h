@@ -22,13 +22,25 @@ absl::StatusOr<LocalModel> identify_model(const WorkerOptions& options);
 
 std::string host_name();
 
-/// This rank's report to world rank 0: host, device, memory, processors, and the hash of what `model` found,
-/// or the error it met.
-v1::RankReport make_rank_report(int rank, const WorkerOptions& options,
-                                const absl::StatusOr<LocalModel>& model);
+/// What this rank computes on, as the engine will choose it.
+struct LocalDevice {
+  std::string name;          // cpu, cuda
+  std::string description;   // for people
+  int64_t memory_bytes = 0;  // that it could get now
+  bool shares_host_memory = true;
+  DType compute_dtype = DType::f32;
+};
+/// `local_rank`: this process's number on its host. The model's error where it has one.
+absl::StatusOr<LocalDevice> find_device(const WorkerOptions& options, int local_rank,
+                                        const absl::StatusOr<LocalModel>& model);
 
-/// The model as the planner and a coordinator need it, with the dtype it will be computed in.
-absl::StatusOr<v1::ModelInfo> describe_model(const LocalModel& model, const WorkerOptions& options,
-                                             const std::string& tokenizer_hash);
+/// This rank's report to world rank 0: host, device, memory, processors, and the hash of what `model` found,
+/// or the error that it or `device` met.
+v1::RankReport make_rank_report(int rank, const WorkerOptions& options,
+                                const absl::StatusOr<LocalModel>& model,
+                                const absl::StatusOr<LocalDevice>& device);
+
+/// The model as the planner and a coordinator need it.
+v1::ModelInfo describe_model(const LocalModel& model, DType compute_dtype, const std::string& tokenizer_hash);
 
 }  // namespace trireme::worker

@@ -67,7 +67,7 @@ void share_hosts(const std::vector<v1::RankReport>& reports, v1::JobPlan& plan) 
     v1::RankInfo& info = *plan.add_ranks();
     info = report.info();
     const auto local_ranks = static_cast<int>(cpus.size());
-    info.set_memory_bytes(info.memory_bytes() / local_ranks);
+    if (!report.has_own_memory()) info.set_memory_bytes(info.memory_bytes() / local_ranks);
     if (info.num_threads() == 0) info.set_num_threads(share_of_threads(cpus, place));
     plan.add_local_ranks(local_ranks);
   }

@@ -68,8 +68,15 @@ void add_network_flags(CLI::App& app, WorkerOptions& options) {
 }
 
 void add_engine_flags(CLI::App& app, WorkerOptions& options) {
-  app.add_option("--backend", options.backend, "device to compute on")
+  app.add_option("--backend", options.backend,
+                 "device to compute on; auto: the GPU if it can be used, else the CPU")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  app.add_option("--device", options.device,
+                 "GPU of this job's first rank on a host, of those that CUDA_VISIBLE_DEVICES leaves; the "
+                 "others take those "
+                 "after it")
+      ->check(CLI::Range(0, 1023))
       ->capture_default_str();
   app.add_option("--compute-dtype", options.compute_dtype, "of matrix products; auto: the checkpoint's")
       ->check(CLI::IsMember({"auto", "f32", "bf16"}))

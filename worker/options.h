@@ -24,6 +24,7 @@ struct WorkerOptions {
   bool insecure = false;
 
   std::string backend = "auto";
+  int device = 0;  // GPU of this host's first rank
   std::string compute_dtype = "auto";
   int num_threads = 0;           // 0: the rank's share of the host
   int tensor_parallel_size = 0;  // 0: auto

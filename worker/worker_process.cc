@@ -99,12 +99,11 @@ class WorkerProcess {
   /// World rank 0 only.
   absl::Status fill_join_request(v1::JoinJobRequest& request) {
     if (auto status = load_tokenizer(); !status.ok()) return status;
-    auto model = describe_model(model_, options_, tokenizer_ ? tokenizer_->hash() : "");
-    if (!model.ok()) return model.status();
     request.set_protocol_version(kProtocolVersion);
     request.set_build_version(TRIREME_VERSION);
     request.set_job_id(ActiveRequests::draw_id().substr(0, 8));
-    *request.mutable_model() = *std::move(model);
+    *request.mutable_model() =
+        describe_model(model_, device_.compute_dtype, tokenizer_ ? tokenizer_->hash() : "");
     request.set_wanted_tensor_parallel_size(options_.tensor_parallel_size);
     return absl::OkStatus();
   }
@@ -112,7 +111,9 @@ class WorkerProcess {
   absl::Status join() {
     auto model = identify_model(options_);
     if (model.ok()) model_ = *model;
-    v1::RankReport report = make_rank_report(world_.rank(), options_, model);
+    auto device = find_device(options_, world_.local_rank(), model);
+    if (device.ok()) device_ = *std::move(device);
+    v1::RankReport report = make_rank_report(world_.rank(), options_, model, device);
     v1::JoinJobRequest request;
     if (world_.rank() == 0 && report.error_code() == 0) {
       if (auto status = fill_join_request(request); !status.ok()) {
@@ -142,6 +143,7 @@ class WorkerProcess {
     config.model_dir = options_.model_dir;
     config.model = model_.config;
     config.backend = options_.backend;
+    config.device = options_.device;
     config.dummy_weights = options_.load_format == "dummy";
     config.compute_dtype = options_.compute_dtype;
     config.num_threads = assignment_.num_threads;
@@ -199,14 +201,13 @@ class WorkerProcess {
     return served;
   }
 
-  absl::StatusOr<v1::ReplicaRegistration> registration(const ServedModel& served) const {
-    auto model = describe_model(model_, options_, tokenizer_ ? tokenizer_->hash() : "");
-    if (!model.ok()) return model.status();
+  v1::ReplicaRegistration registration(const ServedModel& served) const {
     v1::ReplicaRegistration registration;
     registration.set_replica_id(assignment_.replica_id);
     registration.set_incarnation(ActiveRequests::draw_id());
     registration.set_job_id(assignment_.job_id);
-    *registration.mutable_model() = *std::move(model);
+    *registration.mutable_model() =
+        describe_model(model_, device_.compute_dtype, tokenizer_ ? tokenizer_->hash() : "");
     registration.mutable_model()->set_compute_dtype(served.compute_dtype);
     registration.set_advertise(options_.advertise);
     registration.set_max_context_len(served.max_context_len);
@@ -237,11 +238,7 @@ class WorkerProcess {
     LeaderProcessOptions process;
     process.registration.set_replica_id(assignment_.replica_id);
     absl::Status status = served.status();
-    if (status.ok() && !options_.coordinator.empty()) {
-      auto registered = registration(*served);
-      status = registered.status();
-      if (status.ok()) process.registration = *std::move(registered);
-    }
+    if (status.ok() && !options_.coordinator.empty()) process.registration = registration(*served);
     if (!status.ok()) {
       if (auto sent = adapter.broadcast_stop(); !sent.ok()) die(std::string(sent.message()));
       return failed(status, true);
@@ -271,6 +268,7 @@ class WorkerProcess {
   const Clock::time_point started_;
   double start_seconds_ = 0, join_seconds_ = 0, load_seconds_ = 0;
   LocalModel model_;
+  LocalDevice device_;
   std::unique_ptr<Tokenizer> tokenizer_;
   RankAssignment assignment_;
   std::unique_ptr<HostGroup> replica_;  // outlives the engine

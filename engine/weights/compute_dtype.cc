@@ -36,6 +36,11 @@ absl::StatusOr<DType> choose_compute_dtype(const std::string& requested, DType c
   return chosen;
 }
 
+DType wanted_compute_dtype(const std::string& requested, DType checkpoint_dtype) {
+  const bool half = checkpoint_dtype == DType::f16 || checkpoint_dtype == DType::bf16;
+  return requested == "bf16" || (requested == "auto" && half) ? DType::bf16 : DType::f32;
+}
+
 DType dominant_dtype(const Checkpoint& checkpoint) {
   std::map<DType, uint64_t> bytes;
   for (const auto& [name, entry] : checkpoint.tensors()) {

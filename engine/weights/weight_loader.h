@@ -48,6 +48,8 @@ absl::Status fill_dummy_parameters(const std::vector<Parameter*>& parameters, DT
 /// INVALID_ARGUMENT for any other text; the backend's UNIMPLEMENTED where it cannot do what was asked for.
 absl::StatusOr<DType> choose_compute_dtype(const std::string& requested, DType checkpoint_dtype,
                                            const Backend& backend, std::string* note);
+/// What it means where any device is as good as another; f32 for a text that it does not know.
+DType wanted_compute_dtype(const std::string& requested, DType checkpoint_dtype);
 /// The dtype most bytes of the checkpoint have, among those we compute with; f32 where there are none.
 DType dominant_dtype(const Checkpoint& checkpoint);
 

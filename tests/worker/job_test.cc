@@ -154,6 +154,16 @@ TEST_F(JobTest, FourRanksBecomeTwoReplicasOfTwo) {
   }
 }
 
+TEST_F(JobTest, MemoryOfARanksOwnDeviceIsNotDivided) {
+  make_reports({"a", "a"});
+  for (v1::RankReport& made : reports) made.set_has_own_memory(true);
+  for (const auto& result : plan(small_model(2))) {
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(result->ranks[0].memory_bytes(), int64_t{8} << 30);
+    EXPECT_EQ(result->local_ranks, 2);
+  }
+}
+
 TEST_F(JobTest, ErrorOfOneRankIsEveryRanksAndNamesIt) {
   make_reports({"a", "b"});
   report(1).set_error_code(static_cast<int>(absl::StatusCode::kNotFound));

@@ -1,0 +1,12 @@
+// Stands in for kernels/cuda where there is no CUDA compiler.
+
+#include "kernels/backend.h"
+
+namespace trireme {
+
+absl::StatusOr<std::unique_ptr<Backend>> create_cuda_backend(const CudaOptions&) {
+  return absl::UnimplementedError(
+      "CUDA backend: this build has none; configure with -DTRIREME_CUDA=ON where nvcc is on PATH");
+}
+
+}  // namespace trireme
