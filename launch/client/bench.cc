@@ -66,6 +66,8 @@ nlohmann::json to_json(const EngineBenchReport& report) {
                       {"tensor_parallel_size", report.tp_size},
                       {"threads_per_rank", report.threads},
                       {"load_seconds", report.load_seconds},
+                      {"memory_ceiling", report.memory_name},
+                      {"product_ceiling", report.product_name},
                       {"read_gb_s", report.read_gb_s},
                       {"product_gflop_s", report.product_gflop_s},
                       {"resident_bytes", report.resident_bytes},
@@ -115,14 +117,16 @@ void print_table(const EngineBenchReport& report) {
   std::printf("%s, %s, tensor-parallel size %d, %d threads per rank, loaded in %.2f s\n",
               report.backend.c_str(), report.compute_dtype.c_str(), report.tp_size, report.threads,
               report.load_seconds);
-  std::printf("ceilings, all ranks: read %.1f GB/s; oneDNN with 512 rows %.0f GFLOP/s\n\n", report.read_gb_s,
+  const std::string of_memory = "of " + report.memory_name, of_library = "of " + report.product_name;
+  std::printf("ceilings, all ranks: %s %.1f GB/s; %s with 512 rows %.0f GFLOP/s\n\n",
+              report.memory_name.c_str(), report.read_gb_s, report.product_name.c_str(),
               report.product_gflop_s);
-  std::printf("%6s | %10s %9s %9s | %10s %9s %9s %7s %8s %9s\n", "batch", "prefill", "GFLOP/s", "of oneDNN",
-              "decode", "step", "p99", "GB/s", "of read", "of oneDNN");
-  std::printf("%6s | %10s %9s %9s | %10s %9s %9s %7s %8s %9s\n", "", "tokens/s", "", "512 rows", "tokens/s",
+  std::printf("%6s | %10s %9s %11s | %10s %9s %9s %7s %8s %11s\n", "batch", "prefill", "GFLOP/s",
+              of_library.c_str(), "decode", "step", "p99", "GB/s", of_memory.c_str(), of_library.c_str());
+  std::printf("%6s | %10s %9s %11s | %10s %9s %9s %7s %8s %11s\n", "", "tokens/s", "", "512 rows", "tokens/s",
               "ms", "ms", "", "", "same rows");
   for (const BatchFigures& row : report.batches) {
-    std::printf("%6d | %10.1f %9.0f %9.2f | %10.2f %9.2f %9.2f %7.1f %8.2f %9.2f\n", row.batch,
+    std::printf("%6d | %10.1f %9.0f %11.2f | %10.2f %9.2f %9.2f %7.1f %8.2f %11.2f\n", row.batch,
                 row.prefill_tokens_per_s, row.prefill_gflop_s, row.prefill_fraction, row.decode_tokens_per_s,
                 row.decode_step_ms, row.decode_step_ms_p99, row.decode_gb_s, row.decode_bandwidth_fraction,
                 row.decode_rows_fraction);
@@ -192,7 +196,7 @@ void add_bench_command(CLI::App& app, int& exit_code) {
   add_serve_bench_command(*bench, exit_code);
   CLI::App* command = bench->add_subcommand(
       "engine",
-      "The engine alone, no service: prefill and decode beside the machine's read bandwidth and oneDNN's "
+      "The engine alone, no service: prefill and decode beside the device's bandwidth and its library's "
       "product rate, "
       "measured between the repeats since machines drift. Under mpirun the ranks share the model.");
   auto flags = std::make_shared<Flags>();
@@ -202,8 +206,13 @@ void add_bench_command(CLI::App& app, int& exit_code) {
   command->add_option("--load-format", flags->load_format, "auto: read the weights; dummy: draw them")
       ->check(CLI::IsMember({"auto", "dummy"}))
       ->capture_default_str();
-  command->add_option("--backend", options.engine.backend)
+  command->add_option("--backend", options.engine.backend, "auto: the GPU if it can be used, else the CPU")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  command
+      ->add_option("--device", options.engine.device,
+                   "GPU of this host's first rank; the others take those after it")
+      ->check(CLI::Range(0, 1023))
       ->capture_default_str();
   command->add_option("--compute-dtype", options.engine.compute_dtype)
       ->check(CLI::IsMember({"auto", "f32", "bf16"}))

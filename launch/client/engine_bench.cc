@@ -10,8 +10,8 @@
 
 #include "engine/loading.h"
 #include "engine/models/causal_lm.h"
-#include "kernels/cpu/onednn.h"
-#include "kernels/cpu/probe.h"
+#include "engine/parallel/agreement.h"
+#include "kernels/ceilings.h"
 
 namespace trireme::client {
 namespace {
@@ -42,7 +42,7 @@ PhaseTimes phase_times(const StepPhases& phases) {
 }
 
 /// The ceilings of one moment, all ranks together.
-struct Ceilings {
+struct CeilingFigures {
   double read_gb_s = 0;
   double product_gflop_s = 0;  // kPrefillRows rows
   double rows_gflop_s = 0;     // as many rows as the batch
@@ -68,11 +68,15 @@ class Bench {
     report_.load_seconds = seconds_since(begin);
     threads_ = options_.engine.num_threads > 0 ? options_.engine.num_threads
                                                : static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
-    auto probe =
-        cpu::ReadBandwidthProbe::create(options_.probe_bytes / static_cast<size_t>(world_.size()), threads_);
-    if (!probe.ok()) return probe.status();
-    probe_ = std::make_unique<cpu::ReadBandwidthProbe>(*std::move(probe));
     set_shape();
+    auto ceilings =
+        engine_->backend_name() == "cpu"
+            ? create_cpu_ceilings(options_.probe_bytes / static_cast<size_t>(world_.size()), threads_)
+            : create_cuda_ceilings(options_.engine.device + world_.local_rank(), device_probe_bytes());
+    if (absl::Status all = agree_on_success(world_, ceilings.status(), kDeadline); !all.ok()) return all;
+    ceilings_ = *std::move(ceilings);
+    report_.memory_name = ceilings_->memory_name();
+    report_.product_name = ceilings_->product_name();
     for (int batch : options_.batches) {
       if (absl::Status status = measure_batch(batch); !status.ok()) return status;
     }
@@ -85,6 +89,15 @@ class Bench {
     shape_ = model_shape(options_.engine.model, "", engine_->compute_dtype(), engine_->compute_dtype());
     const int size = options_.engine.shard_size > 0 ? options_.engine.shard_size : world_.size();
     layout_ = *layout_tensor_parallel(shape_, size);  // the engine has made the same
+  }
+  /// More than any cache, and room for the largest product that is measured, its workspace included.
+  size_t device_probe_bytes() const {
+    const int64_t rows =
+        std::max<int64_t>(kPrefillRows, *std::max_element(options_.batches.begin(), options_.batches.end()));
+    const int64_t wide = 2 * int64_t{layout_.intermediate_per_rank}, hidden = shape_.hidden_size;
+    const int64_t elements = wide * hidden + rows * (wide + hidden);
+    return std::max(options_.probe_bytes,
+                    static_cast<size_t>(elements * shape_.weight_dtype_bytes) + (size_t{64} << 20));
   }
   int tp_rank() const { return options_.engine.shard_size > 0 ? options_.engine.shard_rank : 0; }
 
@@ -123,15 +136,15 @@ class Bench {
   absl::StatusOr<double> probe_products(int64_t rows) {
     if (absl::Status together = world_.barrier(kDeadline); !together.ok()) return together;
     // The merged gate and up product, the largest of a layer.
-    auto rate = cpu::measure_product_rate(rows, 2 * int64_t{layout_.intermediate_per_rank},
-                                          shape_.hidden_size, engine_->compute_dtype(), threads_);
-    return sum_of_ranks(rate.ok() ? *rate : 0);  // 0: oneDNN has none on this processor
+    auto rate = ceilings_->product_gflop_s(rows, 2 * int64_t{layout_.intermediate_per_rank},
+                                           shape_.hidden_size, engine_->compute_dtype());
+    return sum_of_ranks(rate.ok() ? *rate : 0);  // 0: the library has none on this device
   }
 
-  absl::StatusOr<Ceilings> probe(int batch) {
-    Ceilings ceilings;
+  absl::StatusOr<CeilingFigures> probe(int batch) {
+    CeilingFigures ceilings;
     if (absl::Status together = world_.barrier(kDeadline); !together.ok()) return together;
-    auto read = sum_of_ranks(probe_->measure());
+    auto read = sum_of_ranks(ceilings_->memory_gb_s());
     if (!read.ok()) return read.status();
     auto product = probe_products(kPrefillRows);
     if (!product.ok()) return product.status();
@@ -216,7 +229,7 @@ class Bench {
     auto warm_up = run_once(batch, -1);
     if (!warm_up.ok()) return warm_up.status();
     std::vector<Run> runs;
-    std::vector<Ceilings> ceilings;
+    std::vector<CeilingFigures> ceilings;
     auto before = probe(batch);
     if (!before.ok()) return before.status();
     for (int repeat = 0; repeat < options_.repeats; ++repeat) {
@@ -234,7 +247,7 @@ class Bench {
     return absl::OkStatus();
   }
 
-  BatchFigures figures(int batch, const std::vector<Run>& runs, const std::vector<Ceilings>& ceilings) {
+  BatchFigures figures(int batch, const std::vector<Run>& runs, const std::vector<CeilingFigures>& ceilings) {
     const double ranks = world_.size();
     std::vector<double> prefill, prefill_rate, prefill_fraction, decode, decode_all, read_rate, read_fraction,
         rows_fraction;
@@ -269,7 +282,8 @@ class Bench {
     row.decode_bandwidth_fraction = median(read_fraction);
     row.decode_rows_fraction = median(rows_fraction);
     const double fraction = std::max(row.decode_bandwidth_fraction, row.decode_rows_fraction);
-    row.limit = row.decode_bandwidth_fraction >= row.decode_rows_fraction ? "read" : "oneDNN";
+    row.limit = row.decode_bandwidth_fraction >= row.decode_rows_fraction ? report_.memory_name
+                                                                          : report_.product_name;
     row.ceiling_tokens_per_s = row.decode_tokens_per_s / fraction;
     const double first =
         report_.batches.empty() ? row.decode_tokens_per_s : report_.batches.front().decode_tokens_per_s;
@@ -315,7 +329,7 @@ class Bench {
   const EngineBenchOptions& options_;
   HostGroup& world_;
   std::unique_ptr<Engine> engine_;
-  std::unique_ptr<cpu::ReadBandwidthProbe> probe_;
+  std::unique_ptr<Ceilings> ceilings_;
   ModelShape shape_;
   TensorParallelLayout layout_;
   int threads_ = 1;

@@ -25,16 +25,16 @@ struct BatchFigures {
   int batch = 0;
   double prefill_tokens_per_s = 0;
   double prefill_gflop_s = 0;   // of the matrix products and attention, all ranks
-  double prefill_fraction = 0;  // of oneDNN's rate with 512 rows
+  double prefill_fraction = 0;  // of the library's rate with 512 rows
   double decode_tokens_per_s = 0;
   double decode_step_ms = 0, decode_step_ms_p99 = 0;
   double decode_gb_s = 0;                // weights and KV read per step, all ranks
-  double decode_bandwidth_fraction = 0;  // of the read bandwidth
-  double decode_rows_fraction = 0;       // of oneDNN's rate with `batch` rows, products alone
+  double decode_bandwidth_fraction = 0;  // of the memory's bandwidth
+  double decode_rows_fraction = 0;       // of the library's rate with `batch` rows, products alone
   double decode_speedup = 0;             // tokens/s over those of the first batch
-  /// The step can take no less time than its bytes at the read bandwidth, nor than its products at oneDNN's
-  /// rate: the longer of the two binds.
-  std::string limit;                // "read" or "oneDNN"
+  /// The step can take no less time than its bytes at the memory's bandwidth, nor than its products at the
+  /// library's rate: the longer of the two binds.
+  std::string limit;                // memory_name or product_name of the report
   double ceiling_tokens_per_s = 0;  // what that limit allows
   /// Rank 0, mean of the decode steps: where the time goes, and the part of it that is neither computing nor
   /// communicating (scheduling, sending the plan, uploading it, sampling, bookkeeping).
@@ -46,8 +46,10 @@ struct EngineBenchReport {
   std::string backend, compute_dtype;
   int tp_size = 1, threads = 0;
   double load_seconds = 0;
+  std::string memory_name;     // what read_gb_s measures: read (CPU) or copy (GPU)
+  std::string product_name;    // the library of products: oneDNN or cuBLASLt
   double read_gb_s = 0;        // median of the probes
-  double product_gflop_s = 0;  // oneDNN with 512 rows, median of the probes
+  double product_gflop_s = 0;  // with 512 rows, median of the probes
   int64_t resident_bytes = 0;  // of rank 0, at the end
   ByteLedger ledger;           // of rank 0
   std::vector<std::string> notes;
