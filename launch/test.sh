@@ -7,7 +7,8 @@ usage() {
   cat <<'END'
 launch/test.sh [--all]
 
-Installs missing Debian packages, builds preset cpu, runs its tests, compiles the CUDA sources where nvcc is found.
+Installs missing Debian packages, builds preset cpu, runs its tests, compiles the CUDA sources where nvcc is found,
+judges what the compiler made of them, builds the programs with them, and runs the tests labelled gpu where there is a GPU.
   --all   also: the property tests with 10,000 cases each; all tests under AddressSanitizer and UndefinedBehaviorSanitizer, the tests labelled tsan under
           ThreadSanitizer, and each fuzz target for 30 seconds (clang 14)
 The last line is "N passed, N failed, N skipped"; a build that fails counts as one failure. Exit code 0 when none failed.
@@ -61,24 +62,34 @@ build() {
     cmake --build --preset "$preset" "${targets[@]}" </dev/null) || { fail "building preset $preset"; return 1; }
 }
 
-# compile_cuda ARCHITECTURES
+# compile_cuda ARCHITECTURES: the kernels, then the programs around them.
 compile_cuda() {
   if ! command -v nvcc >/dev/null; then
     say "CUDA: nvcc not found, nothing compiled"
-  elif ! compgen -G "$root/kernels/cuda/*.cu" >/dev/null; then
-    say "CUDA: nvcc found, there are no CUDA sources yet"
-  else
-    build cuda -DTRIREME_TESTS=OFF -DCMAKE_CUDA_ARCHITECTURES="$1" -- trireme_cuda_kernels && say "CUDA: compiled for $1" &&
-      judge_kernels
+    return
   fi
+  build cuda -DTRIREME_TESTS=OFF -DCMAKE_CUDA_ARCHITECTURES="$1" -- trireme_cuda_kernels || return
+  say "CUDA: compiled for $1"
+  check "resources of the CUDA kernels" /usr/bin/python3 "$root/tests/kernels/cuda/resources.py" \
+    "$root/build/cuda/kernels/cuda/libtrireme_cuda_kernels.a"
+  build cuda -- trireme trireme-worker || return
+  gpu_visible || check "programs of preset cuda without a GPU" "$root/tests/e2e/cuda_programs.sh" "$root/build/cuda/bin"
 }
 
-# What the compiler made of the kernels: one test, with its table in the log.
-judge_kernels() {
-  if /usr/bin/python3 "$root/tests/kernels/cuda/resources.py" "$root/build/cuda/kernels/cuda/libtrireme_cuda_kernels.a"; then
-    passed=$((passed + 1))
+# check NAME COMMAND...: one test, whose output goes to the log.
+check() {
+  local name=$1
+  shift
+  if "$@" </dev/null; then passed=$((passed + 1)); else fail "$name"; fi
+}
+
+# What needs a device, where there is one.
+run_gpu_tests() {
+  if gpu_visible && command -v nvcc >/dev/null; then
+    build cuda -DTRIREME_TESTS=ON && run_ctest cuda -L gpu
   else
-    fail "resources of the CUDA kernels"
+    say "tests labelled gpu: skipped, no GPU and compiler for it are here"
+    skipped=$((skipped + 1))
   fi
 }
 
@@ -119,6 +130,7 @@ $all && sets+=(all)
 install_packages "${sets[@]}"
 build cpu -DTRIREME_TESTS=ON && run_ctest cpu
 if $all; then compile_cuda "80;89;90a-real;90-virtual"; else compile_cuda 90a-real; fi
+run_gpu_tests
 if $all; then
   TRIREME_PROPERTY_CASES=10000 run_ctest cpu -R PropertyTest
   run_sanitizers
