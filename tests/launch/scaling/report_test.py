@@ -15,7 +15,7 @@ import synthetic
 from analysis_test import row_of
 from synthetic import point, refused
 
-from lab import analysis, charts, measures, report, svg, tables
+from lab import analysis, charts, measures, report, svg, tables, tradeoff
 from lab.experiment import LabError
 
 
@@ -48,6 +48,13 @@ class ReportTest(unittest.TestCase):
         self.assertIn("<td>TP 2 *</td><td>2</td><td>1</td><td>160</td><td>1.6</td><td>80 %</td>", page_text)
         self.assertIn("more threads than the machine has cores", page_text)
         self.assertIn("cost", [path.stem for path in (self.folder / "plots").iterdir()])
+
+    def test_a_tradeoff_is_drawn_of_several_loads(self) -> None:
+        # 100 tokens in 500 ms for each request, whatever the messages; 160 tokens/s on two devices.
+        row = analysis.analyse([point(2, 1, 160.0)], None)[0]
+        self.assertEqual(tradeoff.speeds(row), (200.0, 80.0))
+        self.write([point(1, 1, 100.0), point(1, 1, 400.0, concurrency=32)])
+        self.assertTrue((self.folder / "plots/tradeoff_strong.svg").exists())
 
     def test_the_page_needs_nothing_else(self) -> None:
         self.write([point(1, 1, 100.0), point(2, 1, 160.0)])
