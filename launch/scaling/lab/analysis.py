@@ -43,6 +43,14 @@ def spread(values: list[float]) -> dict[str, float] | None:
     return {"min": min(values), "median": statistics.median(values), "max": max(values)}
 
 
+def _range(good: list[Record], name: str) -> dict[str, float] | None:
+    """What a projection says of itself, in place of repeats."""
+    if len(good) != 1 or name not in (good[0].get("range") or {}):
+        return None
+    values = good[0]["range"][name]
+    return {"min": values["low"], "median": values["central"], "max": values["high"]}
+
+
 def analyse(records: list[Record], price: float | None) -> list[Row]:
     """Rows in the order of scaling, concurrency, kind, devices, tensor parallel size."""
     groups: dict[tuple[Any, ...], list[Record]] = {}
@@ -90,7 +98,9 @@ def _row(key: tuple[Any, ...], group: list[Record]) -> Row:
         "cost_per_request": None,
     }
     for name, path in METRICS.items():
-        row[name] = spread([value for record in good if (value := _number(record, path)) is not None])
+        row[name] = _range(good, name) or spread(
+            [value for record in good if (value := _number(record, path)) is not None]
+        )
     median = median_record(good)
     row["median_point"] = median["id"] if median else None
     row["ranks"] = _ranks(good, median)
@@ -124,7 +134,7 @@ def _ranks(good: list[Record], median: Record | None) -> list[Record]:
 
 def _device_ms_per_token(record: Record) -> dict[str, float] | None:
     """Milliseconds of all ranks together for an output token, by phase; None where phases of a rank are missing."""
-    tokens = record["load"]["output_tokens"]
+    tokens = record["load"].get("output_tokens")
     if not tokens or not record["ranks"] or any(not rank.get("phases") for rank in record["ranks"]):
         return None
     total: dict[str, float] = {}
@@ -138,6 +148,8 @@ def _notes(good: list[Record]) -> list[str]:
     notes = set()
     for record in good:
         load, generator = record["load"], record.get("generator") or {}
+        if record.get("source"):
+            notes.add(f"{record['kind']}: {record['source']}")
         if load.get("errors"):
             notes.add(f"{load['errors']} of {load['requests']} requests were refused or failed")
         alone = _number(generator, ("output_tokens_per_s",))
@@ -146,7 +158,7 @@ def _notes(good: list[Record]) -> list[str]:
         others = _number(record, ("machine", "other_cores"))
         if others is not None and others > OTHERS_MATTER:
             notes.add("other processes were busy meanwhile: see the machine's table")
-        if load["duration_s"] < SHORT_S:
+        if load.get("duration_s", SHORT_S) < SHORT_S:
             notes.add(f"a load lasted less than {SHORT_S:.0f} s: more --requests would tell more")
         if any(_unaccounted(rank) > UNACCOUNTED for rank in record["ranks"]):
             notes.add(f"more than {100 * UNACCOUNTED:.0f} % of a rank's time is not accounted for")

@@ -90,15 +90,21 @@ def html(result: dict[str, Any], charts: dict[str, Chart]) -> str:
         f"<style>{CSS}{STYLE}</style></head><body><h1>{escape(title)}</h1>",
     ]
     settings, hardware = experiment["settings"], experiment.get("hardware") or {}
-    parts.append(
-        f"<p class=\"soft\">{escape(', '.join(map(str, settings.get('devices', []))))} devices, backend "
-        f"{escape(str(settings.get('backend')))}, on {escape(str(hardware.get('cpu')))} "
-        f"({escape(str(hardware.get('cores')))} cores)</p>"
+    subtitle = (
+        f"{', '.join(map(str, settings.get('devices', [])))} devices, backend {settings.get('backend')}"
     )
+    if hardware.get("cpu"):
+        subtitle += f", on {hardware['cpu']} ({hardware.get('cores')} cores)"
+    parts.append(f'<p class="soft">{escape(subtitle)}</p>')
     if result["missing"]:
         parts.append(
             f'<p class="warning">Not finished: {len(result["missing"])} of {len(experiment["points"])} points are '
             "missing. The same command goes on.</p>"
+        )
+    if any(row["kind"] == "projected" for row in rows):
+        parts.append(
+            '<p class="warning">Some figures are PROJECTED, not measured: dotted lines and crosses in the charts, '
+            "marked in the tables; what is in brackets is the range they may be in.</p>"
         )
     if any(row["oversubscribed"] for row in rows):
         parts.append(

@@ -12,6 +12,8 @@ def facts(experiment: dict[str, Any]) -> list[tuple[str, str]]:
     """Settings, hardware and versions as pairs for people."""
     settings, hardware = experiment["settings"], experiment.get("hardware") or {}
     versions = experiment.get("versions") or {}
+    if "projection" in settings:
+        return _projected_facts(experiment)
     threads = settings.get("threads_per_rank")
     memory = hardware.get("memory_bytes")
     gpus = [f"{gpu['name']}, {gpu['memory']}, driver {gpu['driver']}" for gpu in hardware.get("gpus") or []]
@@ -52,6 +54,25 @@ def facts(experiment: dict[str, Any]) -> list[tuple[str, str]]:
         ("command", shlex.join(experiment.get("command") or [])),
     ]
     return pairs
+
+
+def _projected_facts(experiment: dict[str, Any]) -> list[tuple[str, str]]:
+    settings = experiment["settings"]
+    pairs = [("model", str(settings.get("model"))), ("backend of the shards", str(settings.get("backend")))]
+    pairs += [
+        ("compute dtype", str(settings.get("compute_dtype"))),
+        ("workload", str(settings.get("workload"))),
+    ]
+    for sums in settings["projection"].get("all_reduce") or []:
+        origin = f"{sums.get('from')}, within {100 * (sums.get('uncertainty') or 0):.0f} %"
+        pairs.append((f"sums between {sums.get('num_ranks')} ranks", origin))
+    skew = settings["projection"].get("skew") or {}
+    if skew:
+        told = (
+            f"{100 * skew['central']:.0f} % of a step ({100 * skew['low']:.0f} to {100 * skew['high']:.0f})"
+        )
+        pairs.append(("ranks that do not end together, head and host", told))
+    return pairs + [("command", shlex.join(experiment.get("command") or []))]
 
 
 def first_commands(points: list[dict[str, Any]]) -> list[str]:

@@ -150,6 +150,12 @@ _WHEN_OK: dict[str, type | tuple[type, ...]] = {
     "load.duration_s": (int, float),
     "ranks": list,
 }
+# Of figures that were brought from elsewhere, which have a "source".
+_WHEN_BROUGHT: dict[str, type | tuple[type, ...]] = {
+    "load.output_tokens_per_s": (int, float),
+    "ranks": list,
+    "source": str,
+}
 
 
 def _look_up(record: Any, name: str) -> Any:
@@ -164,7 +170,7 @@ def check_point(record: Any, where: str) -> dict[str, Any]:
         raise LabError(f"{where}: got {type(record).__name__}, wanted an object")
     needed = dict(_ALWAYS)
     if record.get("status") == "ok":
-        needed |= _WHEN_OK
+        needed |= _WHEN_BROUGHT if record.get("source") is not None else _WHEN_OK
     for name, kind in needed.items():
         value = _look_up(record, name)
         if not isinstance(value, kind) or isinstance(value, bool):
@@ -179,9 +185,18 @@ def check_point(record: Any, where: str) -> dict[str, Any]:
         raise LabError(f"{where}: kind: got {record['kind']!r}, wanted measured or projected")
     if record["layout"]["tensor_parallel"] < 1 or record["layout"]["replicas"] < 1:
         raise LabError(f"{where}: layout: got {json.dumps(record['layout'])}, wanted at least 1 of each")
+    for name, values in (record.get("range") or {}).items():
+        if [_number(_look_up(values, end)) for end in ("low", "central", "high")].count(False):
+            raise LabError(
+                f"{where}: range.{name}: got {json.dumps(values)[:80]}, wanted low, central and high"
+            )
     for index, rank in enumerate(record["ranks"] if record["status"] == "ok" else []):
         _check_rank(rank, f"{where}: ranks[{index}]")
     return record
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _check_rank(rank: Any, where: str) -> None:

@@ -111,6 +111,10 @@ def _fill(rows: list[Row], columns: list[Column]) -> tuple[list[str], list[list[
     return ["layout", *(name for name, _ in columns)], body
 
 
+def _repeats(row: Row) -> str:
+    return UNKNOWN if row["kind"] == "projected" else f"{row['repeats_ok']} of {row['repeats']}"
+
+
 def speed_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
     columns: list[Column] = [
         ("devices", lambda row: str(row["devices"])),
@@ -122,7 +126,7 @@ def speed_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
         ("goodput requests/s", lambda row: median(row["goodput_requests_per_s"])),
         ("USD per million tokens", lambda row: median(row["cost_per_million_output_tokens"])),
         ("USD per request", lambda row: median(row["cost_per_request"])),
-        ("repeats", lambda row: f"{row['repeats_ok']} of {row['repeats']}"),
+        ("repeats", _repeats),
     ]
     return _fill(rows, columns)
 
@@ -135,6 +139,7 @@ def latency_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
         ("TPOT ms, P50 / P95 / P99", lambda row: percentiles(row, "tpot_ms")),
         ("peak MiB per rank", _peak_mib),
         ("ready after s", lambda row: median(row["ready_s"])),
+        ("CPU utilization % of its threads", _cpu_percent),
         ("cores busy", lambda row: median(row["busy_cores"])),
         ("cores busy with other things", lambda row: median(row["other_cores"])),
         ("cores stolen by the host", lambda row: median(row["stolen_cores"])),
@@ -147,6 +152,11 @@ def latency_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
 def _peak_mib(row: Row) -> str:
     peaks = [rank["peak_memory_bytes"] for rank in row["ranks"] if rank.get("peak_memory_bytes")]
     return number(max(peaks) / 2**20) if peaks else UNKNOWN
+
+
+def _cpu_percent(row: Row) -> str:
+    values = [rank["cpu_utilization"] for rank in row["ranks"] if rank.get("cpu_utilization") is not None]
+    return number(100 * sum(values) / len(values)) if values else UNKNOWN
 
 
 def _gpus(row: Row, name: str, mean: bool) -> str:
@@ -216,6 +226,11 @@ def markdown(result: dict[str, Any], charts: dict[str, str]) -> str:
     if result["missing"]:
         lines += [
             f"**Not finished: {len(result['missing'])} of {len(experiment['points'])} points are missing.**",
+            "",
+        ]
+    if any(row["kind"] == "projected" for row in rows):
+        lines += [
+            "**Rows marked (projected) were not measured; in brackets is the range they may be in.**",
             "",
         ]
     for panel in loads(rows):
