@@ -134,10 +134,9 @@ class Loader {
             : load_parameters(*checkpoint_, parameters, rank_.compute_dtype, *rank_.backend, threads, &stats);
     if (!filled.ok()) return with_needs(filled);
     checkpoint_.reset();
-    const RankBytes bytes = predicted();
     rank_.ledger.rank = rank_.runner.tp_rank;
     rank_.ledger.read_bytes = static_cast<int64_t>(stats.bytes_read);
-    rank_.ledger.lines.push_back({"weights", bytes.weights, memory_in_use() - memory_before_});
+    weights_measured_ = memory_in_use() - memory_before_;
     return absl::OkStatus();
   }
 
@@ -182,9 +181,8 @@ class Loader {
     auto cache = rank_.backend->create_kv_cache(spec, *blocks);
     if (!cache.ok()) return with_needs(cache.status());
     rank_.cache = *std::move(cache);
-    rank_.ledger.lines.push_back({"KV cache", *blocks * block_bytes, -1});
-    rank_.ledger.lines.push_back({"activations", bytes.activations, -1});
-    if (bytes.token_counts > 0) rank_.ledger.lines.push_back({"token counts", bytes.token_counts, -1});
+    rank_.ledger.lines = predicted_lines(bytes, *blocks * block_bytes);
+    rank_.ledger.lines.front().measured = weights_measured_;
     StepPlanLimits& limits = rank_.runner.limits;
     limits.max_num_seqs = config_.max_num_seqs;
     limits.max_num_tokens = config_.max_step_tokens;
@@ -219,6 +217,7 @@ class Loader {
   std::unique_ptr<Checkpoint> checkpoint_;
   DType stored_ = DType::f32;  // most of the checkpoint
   int64_t memory_before_ = 0;  // loading
+  int64_t weights_measured_ = 0;
   int context_len_ = 0;
 };
 

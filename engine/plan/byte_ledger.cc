@@ -12,6 +12,19 @@ std::string mebibytes(int64_t bytes) {
 
 }  // namespace
 
+std::vector<LedgerLine> predicted_lines(const RankBytes& bytes, int64_t kv_cache_bytes) {
+  std::vector<LedgerLine> lines = {{"weights", bytes.weights, -1},
+                                   {"KV cache", kv_cache_bytes, -1},
+                                   {"activations", bytes.activations, -1}};
+  for (const LedgerLine& line : {LedgerLine{"token counts", bytes.token_counts, -1},
+                                 LedgerLine{"device context", bytes.device.context, -1},
+                                 LedgerLine{"workspace", bytes.device.workspace, -1},
+                                 LedgerLine{"communicator", bytes.device.communicator, -1}}) {
+    if (line.predicted > 0) lines.push_back(line);
+  }
+  return lines;
+}
+
 int64_t ByteLedger::total_predicted() const {
   int64_t total = 0;
   for (const LedgerLine& line : lines) total += line.predicted > 0 ? line.predicted : 0;

@@ -6,13 +6,19 @@
 #include <string>
 #include <vector>
 
+#include "engine/plan/shard_plan.h"
+
 namespace trireme {
 
 struct LedgerLine {
-  std::string kind;        // weights, KV cache, activations, token counts
+  std::string kind;        // as predicted_lines() names them, and what only a load knows
   int64_t predicted = -1;  // bytes; -1: not known
   int64_t measured = -1;   // bytes; -1: not measured
 };
+
+/// What a rank holds, by kind and in the order of printing: weights, KV cache, activations, and where they
+/// take something token counts, device context, workspace and communicator.
+std::vector<LedgerLine> predicted_lines(const RankBytes& bytes, int64_t kv_cache_bytes);
 
 struct ByteLedger {
   int rank = 0;

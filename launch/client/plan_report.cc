@@ -4,6 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "engine/plan/byte_ledger.h"
 
 namespace trireme::client {
 namespace {
@@ -80,16 +82,25 @@ nlohmann::json layout_json(const LayoutEstimate& layout) {
   return json;
 }
 
+/// What rank 0 of a layout holds, by kind.
+std::string bytes_line(const LayoutEstimate& layout) {
+  std::vector<std::string> kinds;
+  for (const LedgerLine& line : predicted_lines(layout.bytes, layout.kv_cache_bytes))
+    kinds.push_back(absl::StrFormat("%s %.2f", line.kind, gib(line.predicted)));
+  return absl::StrCat("its rank 0, GiB: ", absl::StrJoin(kinds, ", "), "\n");
+}
+
 std::string best_line(const PlanReport& report) {
   if (report.best < 0) return "no layout fits\n";
   const LayoutEstimate& best = report.layouts[static_cast<size_t>(report.best)];
   const bool latency = report.request.target == PlanTarget::latency;
-  return absl::StrFormat(
+  const std::string line = absl::StrFormat(
       "best for %s: %d device%s as %s, %s\n", latency ? "latency" : "throughput", best.devices,
       best.devices == 1 ? "" : "s", layout_name(best),
       latency
           ? absl::StrFormat("%.1f tokens/s for one user", best.latency.user_tokens_per_s)
           : absl::StrFormat("%.0f tokens/s per device", best.throughput.total_tokens_per_s / best.devices));
+  return absl::StrCat(line, bytes_line(best));
 }
 
 }  // namespace

@@ -22,6 +22,7 @@ TEST_F(PlanCommandTest, ShowsLayoutsAndWhyOthersAreRefused) {
               AllOf(HasSubstr("Llama-3.1-70B (70.55 B parameters)"),
                     HasSubstr("TP1 x DP1     refused: does not fit"), HasSubstr("TP8 x DP1"),
                     HasSubstr("estimates, nothing was measured"), HasSubstr("best for throughput"),
+                    HasSubstr("its rank 0, GiB: weights 16.4"), HasSubstr("communicator 0.39"),
                     HasSubstr("assumed:"), HasSubstr("3.99 USD per device and hour")));
 }
 
