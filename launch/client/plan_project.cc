@@ -154,7 +154,7 @@ void print_score(const std::vector<PointScore>& scores) {
 
 struct Summary {
   std::vector<double> all, held_out;
-  double worst = 0;
+  double worst = 0, mean = 0;
 };
 
 Summary summarize(const std::vector<PointScore>& scores) {
@@ -162,19 +162,23 @@ Summary summarize(const std::vector<PointScore>& scores) {
   for (const PointScore& score : scores) {
     summary.all.push_back(score.error);
     if (score.point.held_out) summary.held_out.push_back(score.error);
+    summary.mean += score.error / static_cast<double>(scores.size());
     if (std::abs(score.error) > std::abs(summary.worst)) summary.worst = score.error;
   }
   return summary;
 }
 
 void print_summary(const Summary& summary, const SweepConditions& conditions) {
-  std::printf("\nmedian absolute error %.1f %% over %d points, worst %+.1f %%",
-              100 * median_absolute(summary.all), static_cast<int>(summary.all.size()), 100 * summary.worst);
+  std::printf("\nmedian absolute error %.1f %% over %d points, mean error %+.1f %%, worst %+.1f %%",
+              100 * median_absolute(summary.all), static_cast<int>(summary.all.size()), 100 * summary.mean,
+              100 * summary.worst);
   if (!summary.held_out.empty()) {
     std::printf("; %.1f %% over the %d held out", 100 * median_absolute(summary.held_out),
                 static_cast<int>(summary.held_out.size()));
   }
-  std::printf("\nassumed, none of it fitted to these points:\n");
+  std::printf(
+      "\nassumed; no figure is fitted to these points, but what the arithmetic counts (tiles, prompts in "
+      "chunks) was\nchosen with a look at those that are not held out:\n");
   for (const std::string& line : describe(conditions.fractions)) std::printf("  %s\n", line.c_str());
   std::printf(
       "  %d tokens in a step, %d sequences at once at most, KV cache %.0f %% of what the weights leave, no "
@@ -189,6 +193,7 @@ nlohmann::json score_json(const std::vector<PointScore>& scores, const Summary& 
                       {"median_absolute_error", median_absolute(summary.all)},
                       {"median_absolute_error_held_out", median_absolute(summary.held_out)},
                       {"worst_error", summary.worst},
+                      {"mean_error", summary.mean},
                       {"points", nlohmann::json::array()}};
   for (const PointScore& score : scores) {
     json["points"].push_back({{"prompt_tokens", score.point.prompt_tokens},

@@ -132,7 +132,7 @@ TEST_F(ProjectCommandTest, ValidatePrintsTheErrorOfEachPointAndTheirMedian) {
   EXPECT_THAT(outcome.standard_output,
               AllOf(HasSubstr("PREDICTED, not measured"), HasSubstr("median absolute error"),
                     HasSubstr("over 36 points"), HasSubstr("over the 8 held out"),
-                    HasSubstr("none of it fitted"), Not(HasSubstr("nan"))));
+                    HasSubstr("no figure is fitted"), Not(HasSubstr("nan"))));
 }
 
 TEST_F(ProjectCommandTest, ValidateCountsErrorsRight) {
@@ -153,6 +153,7 @@ TEST_F(ProjectCommandTest, ValidateCountsErrorsRight) {
   EXPECT_NEAR(json["points"][1]["error"].get<double>(), -0.5, 1e-6);
   EXPECT_NEAR(json["points"][2]["error"].get<double>(), 0.25, 1e-6);
   EXPECT_NEAR(json["median_absolute_error"].get<double>(), 0.25, 1e-6);
+  EXPECT_NEAR(json["mean_error"].get<double>(), -0.25 / 3, 1e-6);
   EXPECT_NEAR(json["worst_error"].get<double>(), -0.5, 1e-6);
 }
 

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <random>
 
 #include "engine/plan/nearest_name.h"
 #include "tests/engine/plan/tables.h"
@@ -41,6 +42,28 @@ TEST(GpuTableTest, HoldsDevicesFromLaptopsToB200) {
     EXPECT_FALSE(gpu.source.empty()) << gpu.name;
     EXPECT_THAT(gpu.source, ::testing::Not(HasSubstr(" id "))) << gpu.name;
   }
+}
+
+TEST(GpuTableTest, DamagedTablesGiveStatusesNotCrashes) {
+  const auto text = read_table_file(testing::scaling_file("gpus.csv"));
+  ASSERT_TRUE(text.ok()) << text.status();
+  std::mt19937 random(11);
+  const auto pick = [&](size_t limit) { return std::uniform_int_distribution<size_t>(0, limit - 1)(random); };
+  int refused = 0;
+  for (int i = 0; i < 1000; ++i) {
+    std::string damaged = text->substr(0, 1 + pick(text->size()));
+    for (size_t n = pick(6); n > 0; --n) {
+      const std::string bytes = std::string("\",\n\r#-x9e. ") + '\0' + '\xff';
+      damaged[pick(damaged.size())] = bytes[pick(bytes.size())];
+    }
+    GpuTable table;
+    const absl::Status added = table.add(damaged, "damaged.csv");
+    if (added.ok()) continue;
+    ++refused;
+    EXPECT_EQ(added.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(added.message()), ::testing::StartsWith("damaged.csv:"));
+  }
+  EXPECT_GT(refused, 100);
 }
 
 TEST(GpuTableTest, AnUnknownDeviceGetsTheNearestNames) {

@@ -113,5 +113,21 @@ TEST(StepModelTest, PublishedFirstTokensAreMetWithinAFifth) {
   EXPECT_NEAR(ms("Llama-2-70B", "A100-80", "f16", 4, 2048) / 377, 1, 0.2);
 }
 
+// Decode steps that others measured, with prompts of at most a few hundred tokens but for the last: gpt-fast
+// (Llama-2-70B), vLLM's own benchmark, vLLM 0.19, NVIDIA NIM 1.8.
+TEST(StepModelTest, PublishedDecodeStepsAreMetWithinAQuarter) {
+  const auto ms = [](const char* model, const char* gpu, const char* dtype, int tp_size, double batch,
+                     double context) {
+    return 1e3 * model_of(model, gpu, dtype, tp_size).decode(batch, context).total();
+  };
+  EXPECT_NEAR(ms("Llama-2-70B", "A100-80", "bf16", 2, 1, 100) / 46.9, 1, 0.25);
+  EXPECT_NEAR(ms("Llama-2-70B", "A100-80", "bf16", 4, 1, 100) / 26.3, 1, 0.25);
+  EXPECT_NEAR(ms("Llama-2-70B", "A100-80", "bf16", 8, 1, 100) / 16.0, 1, 0.25);
+  EXPECT_NEAR(ms("Llama-3.1-8B", "H200", "bf16", 1, 8, 96) / 6.5, 1, 0.25);
+  EXPECT_NEAR(ms("Llama-3.1-70B", "H200", "bf16", 4, 8, 96) / 16.2, 1, 0.25);
+  EXPECT_NEAR(ms("Llama-3.1-8B", "H100-SXM", "bf16", 1, 1, 512) / 6.46, 1, 0.25);
+  EXPECT_NEAR(ms("Llama-3.1-70B", "H100-SXM", "fp8", 2, 1, 5250) / 18.6, 1, 0.25);
+}
+
 }  // namespace
 }  // namespace trireme
