@@ -34,7 +34,7 @@ const nlohmann::json* list_of(JsonFields& fields, const std::string& name) {
 }
 
 absl::StatusOr<ShardRun> read_run(const nlohmann::json& json, const std::string& where, int tp_size,
-                                  const std::string& backend) {
+                                  const std::string& backend, const std::string& dtype) {
   JsonFields fields(json, absl::StrCat(where, ": workload"));
   ShardRun run;
   run.num_layers = static_cast<int>(fields.integer("num_layers", 1, 4096, std::nullopt));
@@ -49,7 +49,7 @@ absl::StatusOr<ShardRun> read_run(const nlohmann::json& json, const std::string&
                         "need no projection",
                         tp_size, tp_size));
   }
-  run.message_element_bytes = backend == "cpu" ? 4 : 2;  // the CPU's activations are f32
+  run.message_element_bytes = backend == "cpu" || dtype == "f32" ? 4 : 2;  // the CPU's activations are f32
   if (!fields.status().ok()) return fields.status();
   return run;
 }
@@ -90,7 +90,7 @@ absl::Status read_shard_file(const std::string& path, ShardMeasurements& measure
   const nlohmann::json* workload = object_of(fields, "workload");
   const nlohmann::json* batches = list_of(fields, "batches");
   if (!fields.status().ok()) return fields.status();
-  auto run = read_run(*workload, path, tp_size, backend);
+  auto run = read_run(*workload, path, tp_size, backend, dtype);
   if (!run.ok()) return run.status();
   const bool first = measurements.shards.empty();
   if (!first && (!same_run(*run, measurements.run) || backend != measurements.backend ||
