@@ -10,28 +10,14 @@ mpirun_detect() {
   [ "$mpi_major" = 4 ] || [ "$mpi_major" = 5 ] || die "Open MPI $mpi_major is not known here (4 and 5 are); start the workers by hand"
 }
 
-# read_slots HOSTFILE: the array slots gets a host for each rank it has room for.
-read_slots() {
-  slots=()
-  [ -n "$1" ] || return 0
-  local host rest count
-  while read -r host rest; do
-    [[ -n $host && $host != \#* ]] || continue
-    count=1
-    [[ $rest =~ slots=([0-9]+) ]] && count=${BASH_REMATCH[1]}
-    while [ "$count" -gt 0 ]; do slots+=("$host"); count=$((count - 1)); done
-  done <"$1"
-  [ ${#slots[@]} -gt 0 ] || die "--hostfile $1 names no host"
-}
-
 num_gpus() { nvidia-smi -L 2>/dev/null | grep -c '^GPU'; }
 
 # Resolves --tensor-parallel auto: the devices there are, shared by the replicas, down to a power of two.
 choose_tensor_parallel() {
   [ "$tensor_parallel" = auto ] || return 0
   local devices
-  if [ ${#slots[@]} -gt 0 ]; then
-    devices=${#slots[@]}
+  if [ ${#host_names[@]} -gt 0 ]; then
+    devices=$(num_slots)
   elif [ "$backend" = cuda ]; then
     devices=$(num_gpus)
   else
@@ -45,67 +31,100 @@ choose_tensor_parallel() {
 # alike: the busiest one counts.
 choose_threads() {
   ranks_here=$num_ranks
-  [ ${#slots[@]} -eq 0 ] || ranks_here=$(printf '%s\n' "${slots[@]:0:num_ranks}" | sort | uniq -c | awk '$1 > m { m = $1 } END { print m }')
+  [ ${#host_names[@]} -eq 0 ] || ranks_here=$most_ranks
   [ "$threads" = 0 ] || return 0
   threads=$(($(nproc) / ranks_here))
   [ "$threads" -ge 1 ] || threads=1
 }
 
 # Session files and shared memory of our jobs lie in one folder named after this process, so that what a killed run
-# left can be told from what a living one uses.
+# left can be told from what a living one uses. Other hosts get a folder of the same name, hence this one's in it.
 make_scratch() {
   scratch=/dev/shm/trireme.$$
+  [ ${#host_names[@]} -eq 0 ] || scratch=/dev/shm/trireme.$(uname -n).$$
   mkdir -m 700 "$scratch" 2>/dev/null || { scratch="$run_dir/scratch"; mkdir -p "$scratch"; }
 }
 
 sweep_scratch() {
   local folder
-  for folder in /dev/shm/trireme.[0-9]*; do
-    [ -d "$folder" ] && [ -O "$folder" ] && ! kill -0 "${folder##*.}" 2>/dev/null && rm -rf "$folder"
+  for folder in /dev/shm/trireme.[0-9]* "/dev/shm/trireme.$(uname -n)".[0-9]*; do
+    [[ -d $folder && -O $folder && ${folder##*.} =~ ^[0-9]+$ ]] || continue
+    # trireme.17.4711 would be of a host that is called 17.
+    [[ $folder == "/dev/shm/trireme.${folder##*.}" || $folder == "/dev/shm/trireme.$(uname -n).${folder##*.}" ]] || continue
+    kill -0 "${folder##*.}" 2>/dev/null || rm -rf "$folder"
   done
   return 0
 }
 
-# mpirun_command I: the array command gets the whole command line of replica I.
+# What ranks on other hosts need of this environment: where the libraries of a private Open MPI are, and NCCL's settings.
+forward_environment() {
+  local name
+  if [ -n "${OPAL_PREFIX:-}" ]; then command+=(--prefix "$OPAL_PREFIX" -x OPAL_PREFIX); fi
+  if [ -n "${LD_LIBRARY_PATH:-}" ]; then
+    command+=(-x LD_LIBRARY_PATH)
+    # The daemon that starts the ranks needs them before it can be told.
+    if [ "$mpi_major" = 4 ]; then
+      command+=(--mca plm_rsh_pass_libpath "$LD_LIBRARY_PATH")
+    else
+      command+=(--prtemca plm_ssh_pass_libpath "$LD_LIBRARY_PATH")
+    fi
+  fi
+  for name in $(compgen -e | grep '^NCCL_'); do command+=(-x "$name"); done
+}
+
+# Options of a job on the hosts of a hostfile.
+remote_options() {  # HOSTS, as --host takes them
+  command+=(--host "$1")
+  if [ "$mpi_major" = 4 ]; then
+    # A partition ends the job in seconds instead of eight minutes.
+    command+=(--mca plm_rsh_agent "$rsh_agent" --mca btl self,vader,tcp
+      --mca oob_tcp_keepalive_time 2 --mca oob_tcp_keepalive_intvl 1 --mca oob_tcp_keepalive_probes 3)
+    [ -z "$network" ] || command+=(--mca btl_tcp_if_include "$network" --mca oob_tcp_if_include "$network")
+  else
+    command+=(--prtemca plm_ssh_agent "$rsh_agent" --mca btl self,sm,tcp)
+    [ -z "$network" ] || command+=(--mca btl_tcp_if_include "$network" --prtemca prte_if_include "$network")
+  fi
+  # NCCL takes names of interfaces, not networks.
+  [[ -z $network || $network == */* || -n ${NCCL_SOCKET_IFNAME:-} ]] || command+=(-x "NCCL_SOCKET_IFNAME==$network")
+  forward_environment
+}
+
+# mpirun_command NAME RANKS HOSTS: the array command gets mpirun with its options; HOSTS is "" without a hostfile. NAME
+# tells this job's files from those of others.
 mpirun_command() {
-  local first=$(($1 * tensor_parallel)) hosts own="$scratch/$1"
+  local own="$scratch/$1"
   # A folder each: of several mpiruns that make one session folder at the same moment, some fail.
   mkdir -p "$own"
-  command=(mpirun -np "$tensor_parallel" --bind-to none)
+  command=(mpirun -np "$2" --bind-to none)
   if [ "$mpi_major" = 4 ]; then
-    command+=(--oversubscribe --mca orte_tmpdir_base "$own")
+    command+=(--oversubscribe --mca orte_tmpdir_base "$own" --mca btl_vader_backing_directory "$own")
   else
-    command+=(--map-by ":OVERSUBSCRIBE" --prtemca prte_tmpdir_base "$own")
+    command+=(--map-by ":OVERSUBSCRIBE" --prtemca prte_tmpdir_base "$own" --mca btl_sm_backing_directory "$own")
   fi
   [ "$(id -u)" != 0 ] || command+=(--allow-run-as-root)
   # More ranks than cores: whoever waits lets the others run.
   command+=(--mca mpi_yield_when_idle 1)
-  if [ ${#slots[@]} -eq 0 ]; then
-    # On one host no rank has to listen on the network.
-    if [ "$mpi_major" = 4 ]; then
-      command+=(--mca btl self,vader --mca btl_vader_backing_directory "$own")
-    else
-      command+=(--mca btl self,sm --mca btl_sm_backing_directory "$own")
-    fi
+  if [ -n "$3" ]; then
+    remote_options "$3"
+  elif [ "$mpi_major" = 4 ]; then
+    command+=(--mca btl self,vader)  # on one host no rank has to listen on the network
   else
-    hosts=$(printf '%s\n' "${slots[@]:first:tensor_parallel}" | uniq -c | awk '{ printf "%s%s:%s", c, $2, $1; c = "," }')
-    command+=(--host "$hosts")
-    if [ "$mpi_major" = 4 ]; then
-      # A partition ends the job in seconds instead of eight minutes.
-      command+=(--mca btl self,vader,tcp --mca oob_tcp_keepalive_time 2 --mca oob_tcp_keepalive_intvl 1 --mca oob_tcp_keepalive_probes 3)
-      [ -z "$interface" ] || command+=(--mca btl_tcp_if_include "$interface" --mca oob_tcp_if_include "$interface")
-    else
-      command+=(--mca btl self,sm,tcp)
-      [ -z "$interface" ] || command+=(--mca btl_tcp_if_include "$interface" --prtemca prte_if_include "$interface")
-    fi
+    command+=(--mca btl self,sm)
   fi
-  if [ "$backend" = cuda ] && [ ${#slots[@]} -eq 0 ]; then
+  command+=("${mpirun_options[@]}")
+}
+
+# worker_command I: the array command gets the whole command line of replica I.
+worker_command() {
+  local first=$(($1 * tensor_parallel))
+  mpirun_command "$1" "$tensor_parallel" "${placement[$1]:-}"
+  if [ "$backend" = cuda ] && [ ${#host_names[@]} -eq 0 ]; then
     command+=(-x "CUDA_VISIBLE_DEVICES=$(seq -s, "$first" $((first + tensor_parallel - 1)))")
   fi
-  command+=("${mpirun_options[@]}" "$bin/trireme-worker" --model "$model" --coordinator "$address"
+  command+=("$bin/trireme-worker" --model "$model" --coordinator "$reach_address"
     --backend "$backend" --compute-dtype "$compute_dtype" --threads "$threads" --tensor-parallel "$tensor_parallel"
     --local-ranks "$ranks_here")
   # A leader on another host has to be reachable from the coordinator.
-  [ ${#slots[@]} -eq 0 ] || command+=(--listen 0.0.0.0:0 --insecure)
+  [ ${#host_names[@]} -eq 0 ] || command+=(--listen 0.0.0.0:0 --insecure)
   command+=("${worker_options[@]}")
 }

@@ -2,6 +2,7 @@
 # Serves a model: one coordinator, and one supervised mpirun for each replica. Prints one line when ready.
 set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/hosts.sh"
 . "$(dirname "${BASH_SOURCE[0]}")/mpirun.sh"
 
 usage() {
@@ -22,9 +23,13 @@ requests may finish first, a second signal ends them.
   --listen HOST              address to listen on; any but loopback needs --insecure [127.0.0.1]
   --metrics-port P           of the coordinator's Prometheus endpoint, 0 picks a free one [0]; the leaders pick theirs
   --insecure                 accept connections from the network without encryption or authentication
-  --hostfile F               "HOST slots=N" per line; replicas take slots in order. Programs and model must lie at the
-                             same path on every host, and HOST must be one that reaches this one (--listen)
-  --interface CIDR|NAME      network between the hosts, e.g. 10.0.0.0/24 (needed where hosts share a local-only subnet)
+  --hostfile F               "HOST slots=N" per line, as Open MPI has it. A replica lies on one host where it fits, the
+                             one with most free slots. Programs and model must lie at the same path on every host, and
+                             --listen (or --advertise) must be an address by which they reach this one
+  --advertise HOST           by which other hosts reach the coordinator, where it is not that of --listen
+  --network CIDR|NAME        network between the hosts, e.g. 10.0.0.0/24 (needed where hosts share a local-only subnet)
+  --rsh-agent COMMAND        starts Open MPI's daemons on other hosts: COMMAND HOST ARGUMENTS... [ssh]
+  --host-timeout S           seconds in which a host must answer before anything starts [10]
   --coordinator-option X     pass X on to trireme-coordinator, e.g. --resume-timeout=60; may be repeated
   --worker-option X          pass X on to trireme-worker; may be repeated
   --mpirun-option X          pass X on to mpirun; may be repeated
@@ -39,8 +44,8 @@ END
 }
 
 model="" tensor_parallel=auto replicas=1 backend=auto compute_dtype=auto threads=0 port=50051 listen=127.0.0.1
-metrics_port=0 insecure=false hostfile="" interface="" worker_options=() mpirun_options=() ready_timeout=600 drain_timeout=30
-run_dir="" bin="" coordinator_options=()
+metrics_port=0 insecure=false hostfile="" network="" worker_options=() mpirun_options=() ready_timeout=600 drain_timeout=30
+run_dir="" bin="" coordinator_options=() advertise="" rsh_agent=${OMPI_MCA_plm_rsh_agent:-ssh} host_timeout=10
 while [ $# -gt 0 ]; do
   option=$1
   case $option in
@@ -60,7 +65,10 @@ while [ $# -gt 0 ]; do
     --listen) listen=$2 ;;
     --metrics-port) metrics_port=$2 ;;
     --hostfile) hostfile=$2 ;;
-    --interface) interface=$2 ;;
+    --advertise) advertise=$2 ;;
+    --network) network=$2 ;;
+    --rsh-agent) rsh_agent=$2 ;;
+    --host-timeout) host_timeout=$2; positive --host-timeout "$2" ;;
     --coordinator-option) coordinator_options+=("$2") ;;
     --worker-option) worker_options+=("$2") ;;
     --mpirun-option) mpirun_options+=("$2") ;;
@@ -80,7 +88,8 @@ positive --replicas "$replicas"
 [ "$tensor_parallel" = auto ] || positive --tensor-parallel "$tensor_parallel"
 [[ $port =~ ^[0-9]{1,5}$ && $port -le 65535 ]] || { say "--port: got '$port', wanted 0 to 65535"; exit 2; }
 [[ $metrics_port =~ ^[0-9]{1,5}$ && $metrics_port -le 65535 ]] || { say "--metrics-port: got '$metrics_port', wanted 0 to 65535"; exit 2; }
-[ -z "$hostfile" ] || [ -r "$hostfile" ] || { say "--hostfile $hostfile: cannot read it"; exit 2; }
+[[ $network =~ ^([A-Za-z][A-Za-z0-9._-]{0,14}|([0-9]{1,3}\.){3}[0-9]{1,3}/[0-9]{1,2})?$ ]] ||
+  { say "--network: got '$network', wanted a network such as 10.0.0.0/24 or an interface's name"; exit 2; }
 case $backend in auto | cpu | cuda) ;; *) say "--backend: got '$backend', wanted auto, cpu or cuda"; exit 2 ;; esac
 
 if [ -z "$bin" ]; then
@@ -92,22 +101,29 @@ fi
 for program in trireme trireme-coordinator trireme-worker; do
   [ -x "$bin/$program" ] || die "$bin/$program is missing: build first (launch/quickstart.sh does, or: cmake --preset cpu && cmake --build --preset cpu)"
 done
+bin=$(cd "$bin" && pwd)  # other hosts know no current folder
 if [ "$backend" = auto ]; then
   if gpu_visible && [[ $bin == */cuda/bin ]]; then backend=cuda; else backend=cpu; fi
 fi
 mpirun_detect
 
 # ---- layout: which ranks where ----------------------------------------------------------------------------------
-read_slots "$hostfile"  # fills slots: one host name per rank that may run; empty on one host
+read_hostfile "$hostfile"  # without one: no host
 choose_tensor_parallel
 num_ranks=$((tensor_parallel * replicas))
-if [ ${#slots[@]} -gt 0 ] && [[ $listen =~ ^(127\.|localhost|0\.0\.0\.0|\[) ]]; then
-  say "--hostfile: give --listen the name or address by which the other hosts reach this one, and --insecure"
-  exit 2
+placement=()
+if [ ${#host_names[@]} -gt 0 ]; then
+  [ "$(num_slots)" -ge "$num_ranks" ] ||
+    { say "--hostfile $hostfile has $(num_slots) slots, $replicas replicas of $tensor_parallel ranks need $num_ranks"; exit 2; }
+  if [[ ${advertise:-$listen} =~ ^(127\.|localhost|0\.0\.0\.0|\[) ]]; then
+    say "--hostfile: give --listen (or --advertise) the name or address by which the other hosts reach this one"
+    exit 2
+  fi
+  $insecure || { say "--hostfile: leaders and coordinator will listen on the network, without encryption or authentication: type --insecure"; exit 2; }
+  place_replicas
 fi
-[ ${#slots[@]} -eq 0 ] || [ ${#slots[@]} -ge "$num_ranks" ] ||
-  die "--hostfile $hostfile has ${#slots[@]} slots, $replicas replicas of $tensor_parallel ranks need $num_ranks"
 choose_threads
+check_hosts
 
 # ---- folders ----------------------------------------------------------------------------------------------------
 own_run_dir=false
@@ -142,7 +158,7 @@ start_service() {  # SERVICE
     launch coordinator "$bin/trireme-coordinator" --listen "$listen:$port" --drain-timeout "$drain_timeout" \
       --metrics-listen "127.0.0.1:$metrics_port" "${options[@]}"
   else
-    mpirun_command "${1#replica-}"  # fills command
+    worker_command "${1#replica-}"  # fills command
     launch "$1" "${command[@]}"
   fi
 }
@@ -165,6 +181,8 @@ await_coordinator() {
     \[::\]) address="[::1]:$port" ;;
     *) address="$listen:$port" ;;
   esac
+  reach_address=$address
+  [ -z "$advertise" ] || reach_address="$advertise:$port"
 }
 
 # "ready ADDRESS ..." with the time by phase, the workers' as the slowest replica tells it.
@@ -257,6 +275,7 @@ stop_all() {
   done
   for service in "${sessions[@]}"; do kill_session KILL "$service"; done
   wait 2>/dev/null
+  remove_on_hosts "$scratch"
   rm -rf "$scratch"
   trap - EXIT
 }
