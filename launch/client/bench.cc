@@ -102,7 +102,8 @@ nlohmann::json to_json(const EngineBenchReport& report) {
 /// What was measured, as far as `trireme project` needs it.
 nlohmann::json workload_json(const Flags& flags) {
   const EngineConfig& engine = flags.bench.engine;
-  return {{"num_layers", engine.model.num_layers},
+  return {{"model", flags.model_dir.empty() ? flags.model_config : flags.model_dir},
+          {"num_layers", engine.model.num_layers},
           {"hidden_size", engine.model.hidden_size},
           {"prompt_tokens", flags.bench.prompt_tokens},
           {"output_tokens", flags.bench.output_tokens},

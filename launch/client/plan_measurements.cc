@@ -98,7 +98,11 @@ absl::Status read_shard_file(const std::string& path, ShardMeasurements& measure
     return absl::InvalidArgumentError(
         absl::StrCat(path, ": another model, workload, backend or dtype than the files before"));
   }
+  JsonFields described(*workload, absl::StrCat(path, ": workload"));
+  const std::string model = described.text("model", "");
+  if (!described.status().ok()) return described.status();
   measurements.run = *run;
+  measurements.model = model;
   measurements.backend = backend;
   measurements.compute_dtype = dtype;
   return read_batches(*batches, path, tp_size, measurements.shards);

@@ -12,6 +12,7 @@ namespace trireme::client {
 
 struct ShardMeasurements {
   std::string backend, compute_dtype;
+  std::string model;  // directory or config.json; "" where the files do not say
   ShardRun run;
   std::vector<ShardTime> shards;
 };

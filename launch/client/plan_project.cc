@@ -119,13 +119,15 @@ int run_projection(const Flags& flags, const ScalingTables& tables) {
     print_projection(measured, *points, collectives);
     return kExitOk;
   }
-  nlohmann::json json{{"kind", "projection"},
-                      {"projected", true},
-                      {"backend", measured.backend},
-                      {"compute_dtype", measured.compute_dtype},
-                      {"skew", to_json(kTensorParallelSkew)},
-                      {"points", nlohmann::json::array()},
-                      {"all_reduce", nlohmann::json::array()}};
+  nlohmann::json json{
+      {"kind", "projection"},
+      {"model", measured.model.empty() ? nlohmann::json(nullptr) : nlohmann::json(measured.model)},
+      {"projected", true},
+      {"backend", measured.backend},
+      {"compute_dtype", measured.compute_dtype},
+      {"skew", to_json(kTensorParallelSkew)},
+      {"points", nlohmann::json::array()},
+      {"all_reduce", nlohmann::json::array()}};
   for (const ProjectedPoint& point : *points) json["points"].push_back(to_json(point));
   for (const auto& [ranks, estimate] : collectives) {
     json["all_reduce"].push_back(

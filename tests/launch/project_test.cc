@@ -22,7 +22,8 @@ class ProjectCommandTest : public CommandFixture {
         {"compute_dtype", "bf16"},
         {"tensor_parallel_size", size},
         {"workload",
-         {{"num_layers", 80},
+         {{"model", "models/seventy"},
+          {"num_layers", 80},
           {"hidden_size", 8192},
           {"prompt_tokens", 512},
           {"max_step_tokens", 2048},
@@ -51,6 +52,7 @@ TEST_F(ProjectCommandTest, ShardsAndFitsGiveLabelledRanges) {
   const auto json = nlohmann::json::parse(outcome.standard_output, nullptr, false);
   ASSERT_TRUE(json.is_object()) << outcome.output;
   EXPECT_EQ(json["projected"], true);
+  EXPECT_EQ(json["model"], "models/seventy");
   const auto& eight = json["points"][1];
   EXPECT_EQ(eight["projected"], true);
   const double step = 1.04 * (6 + 160 * (10e-3 + 16384 / 200e6));
@@ -133,6 +135,15 @@ TEST_F(ProjectCommandTest, ValidatePrintsTheErrorOfEachPointAndTheirMedian) {
               AllOf(HasSubstr("PREDICTED, not measured"), HasSubstr("median absolute error"),
                     HasSubstr("over 36 points"), HasSubstr("over the 8 held out"),
                     HasSubstr("no figure is fitted"), Not(HasSubstr("nan"))));
+}
+
+TEST_F(ProjectCommandTest, ValidateScoresSweepsNobodyLookedAt) {
+  const CommandOutcome outcome =
+      run({TRIREME_SOURCE_DIR "/launch/scaling/validate.sh", "--build", TRIREME_BIN_DIR, "--all"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.output;
+  EXPECT_THAT(outcome.standard_output,
+              AllOf(HasSubstr("over the 33 held out"), HasSubstr("over the 25 held out"),
+                    HasSubstr("over the 26 held out"), Not(HasSubstr("nan"))));
 }
 
 TEST_F(ProjectCommandTest, ValidateCountsErrorsRight) {

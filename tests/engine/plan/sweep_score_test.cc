@@ -125,6 +125,27 @@ TEST(SweepScoreTest, ThePublishedSweepIsPredictedAsWellAsItWas) {
   for (const PointScore& score : *scores) EXPECT_LT(std::abs(score.error), 0.5) << score.point.prompt_tokens;
 }
 
+// Sweeps that nothing was chosen by.
+TEST(SweepScoreTest, OtherDevicesArePredictedAsWellAsTheyWere) {
+  const AllReduceTable all_reduce = testing::all_reduce_table();
+  const auto median = [&](const char* file, const char* gpu, const char* dtype) {
+    const auto text = read_table_file(testing::scaling_file(file));
+    const auto points = parse_sweep(*text, file);
+    EXPECT_TRUE(points.ok()) << points.status();
+    SweepConditions conditions = published();
+    conditions.gpu = *testing::gpu_table().find(gpu);
+    conditions.weights = conditions.cache = format(dtype);
+    const auto scores = score_sweep(*points, conditions, all_reduce);
+    EXPECT_TRUE(scores.ok()) << scores.status();
+    std::vector<double> errors;
+    for (const PointScore& score : *scores) errors.push_back(score.error);
+    return median_absolute(errors);
+  };
+  EXPECT_LT(median("h100_llama70b_fp8.csv", "H100-SXM", "fp8"), 0.25);
+  EXPECT_LT(median("h100_llama70b_f16.csv", "H100-SXM", "f16"), 0.25);
+  EXPECT_LT(median("a100_llama70b_f16.csv", "A100-80", "f16"), 0.20);
+}
+
 TEST(SweepScoreTest, FaultsAreNamed) {
   const std::string header = "prompt_tokens,output_tokens,requests,tp_size,output_tokens_per_s\n";
   EXPECT_THAT(std::string(parse_sweep(header + "1,2,3,4,0\n", "s.csv").status().message()),
