@@ -184,6 +184,9 @@ class Backend {
   virtual absl::StatusOr<std::unique_ptr<Graph>> capture(const std::function<void()>& /*work*/) {
     return absl::UnimplementedError(name() + " backend: steps cannot be captured");
   }
+  /// The queue of the device's work, for a library that adds to it: a cudaStream_t; null where operations are
+  /// complete on return.
+  virtual void* stream() { return nullptr; }
   /// Bytes that an allocation could still get: the host's MemAvailable or cgroup limit, or the device's free
   /// memory.
   virtual int64_t available_memory_bytes() const = 0;

@@ -164,6 +164,10 @@ class MpiProcessGroup final : public ProcessGroup {
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   std::string name() const override { return "mpi"; }
+  std::string all_reduce_algorithm(int64_t bytes) const override {
+    const bool small = bytes <= kSmallReduce * static_cast<int64_t>(sizeof(float));
+    return small ? "exchange of everything" : "exchange of halves";
+  }
 
   void all_reduce_sum(const Tensor& tensor) override {
     TRIREME_CHECK(tensor.contiguous());

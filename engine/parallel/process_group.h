@@ -45,7 +45,7 @@ class ProcessGroup {
   virtual ~ProcessGroup() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
-  /// "single", "mpi", "nccl", "isolated".
+  /// "single", "mpi", "mpi staged over host memory", "nccl", "isolated".
   virtual std::string name() const = 0;
   /// Whether Backend::capture() may record its collectives: they neither wait nor need the host.
   virtual bool can_be_captured() const { return false; }
@@ -58,6 +58,16 @@ class ProcessGroup {
   virtual void gather_cols(const Tensor& part, const Tensor& whole) = 0;
   /// Contiguous bytes of rank 0 on every rank.
   virtual void broadcast(const Tensor& tensor) = 0;
+
+  /// How all_reduce_sum() treats a tensor of so many bytes, for people: an algorithm or a library's version.
+  virtual std::string all_reduce_algorithm(int64_t /*bytes*/) const { return name(); }
+  /// Memory of `backend` for tensors that enter collectives: of the kind that the group moves fastest,
+  /// zeroed, as much on every rank as the one that asks for most. Collective; the group must outlive it.
+  /// Tensors that enter the same collective lie at the same offset of each rank's buffer. RESOURCE_EXHAUSTED
+  /// on all ranks when one has no room.
+  virtual absl::StatusOr<Buffer> communication_buffer(Backend& backend, size_t bytes) {
+    return backend.allocate(bytes);
+  }
 };
 
 /// This process's world, under mpirun or alone. Starts MPI where the build has it and the process was

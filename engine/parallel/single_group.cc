@@ -40,6 +40,7 @@ class SingleProcessGroup final : public ProcessGroup {
     }
   }
   void broadcast(const Tensor&) override {}
+  std::string all_reduce_algorithm(int64_t) const override { return "none"; }
 };
 
 }  // namespace
