@@ -195,6 +195,7 @@ void add_bench_command(CLI::App& app, int& exit_code) {
   CLI::App* bench = app.add_subcommand("bench", "Measures speed");
   bench->require_subcommand(1);
   add_serve_bench_command(*bench, exit_code);
+  add_collective_bench_command(*bench, exit_code);
   CLI::App* command = bench->add_subcommand(
       "engine",
       "The engine alone, no service: prefill and decode beside the device's bandwidth and its library's "

@@ -30,5 +30,6 @@ void add_project_command(CLI::App& app, int& exit_code);
 void add_bench_command(CLI::App& app, int& exit_code);
 /// Below `trireme bench`.
 void add_serve_bench_command(CLI::App& bench, int& exit_code);
+void add_collective_bench_command(CLI::App& bench, int& exit_code);
 
 }  // namespace trireme::client

@@ -36,6 +36,8 @@ const std::vector<Rule>& rules() {
       {"worker/", {"worker/", "proto/", "engine/", "kernels/"}},
       {"launch/client/", {"launch/client/", "proto/", "engine/json_document.h", "kernels/check.h"}},
       {"launch/client/bench", {"launch/client/", "proto/", "engine/", "kernels/"}},
+      {"launch/client/collective_", {"launch/client/", "engine/parallel/", "kernels/"}},
+      {"launch/client/rank_placement", {"launch/client/", "engine/parallel/"}},
       {"launch/client/engine_bench", {"launch/client/", "engine/", "kernels/"}},
       {"launch/client/plan", {"launch/client/", "engine/"}},
       {"launch/client/scaling_tables", {"launch/client/", "engine/plan/"}},
