@@ -83,5 +83,19 @@ std::unique_ptr<ProcessGroup> create_single_process_group();
 std::unique_ptr<ProcessGroup> create_isolated_process_group(int rank, int size, Backend& backend);
 /// Collectives among the ranks of `host`, on tensors in host memory.
 std::unique_ptr<ProcessGroup> create_mpi_process_group(HostGroup& host);
+/// `group`, whose tensors are in host memory, for tensors in memory of `backend`, which must outlive it: each
+/// is copied to the host and back.
+std::unique_ptr<ProcessGroup> create_staged_process_group(std::unique_ptr<ProcessGroup> group,
+                                                          Backend& backend);
+
+/// Whether the build has NCCL.
+bool has_nccl();
+/// Collectives among the ranks of `host`, each with a GPU of its own, which is the thread's current device;
+/// tensors in memory of `backend`, work on its stream. Collective over `host`; `host` and `backend` must
+/// outlive it, and whatever was captured with it must be gone before it is. FAILED_PRECONDITION when ranks
+/// share a GPU or have different libraries, UNAVAILABLE when NCCL cannot start; a rank that hangs in starting
+/// it ends its process at the deadline.
+absl::StatusOr<std::unique_ptr<ProcessGroup>> create_nccl_process_group(HostGroup& host, Backend& backend,
+                                                                        std::chrono::milliseconds deadline);
 
 }  // namespace trireme
