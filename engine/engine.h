@@ -25,6 +25,7 @@ struct EngineConfig {
   ModelConfig model;                   // already read from model_dir/config.json
   std::string backend = "auto";        // auto, cpu, cuda
   int device = 0;                      // GPU of the host's first rank; the others take those after it
+  std::string collectives = "auto";    // auto, nccl, mpi
   bool dummy_weights = false;          // drawn, not read: for benchmarks
   std::string compute_dtype = "auto";  // auto, f32, bf16
   int num_threads = 0;                 // 0: all that the process may use

@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "engine/backend_choice.h"
 #include "engine/parallel/agreement.h"
+#include "engine/parallel/collectives.h"
 #include "engine/weights/safetensors.h"
 #include "engine/weights/weight_loader.h"
 
@@ -17,6 +18,8 @@ namespace {
 
 constexpr float kDummyDeviation = 0.02f;
 constexpr uint64_t kDummySeed = 1;
+// For the ranks, whose devices are open by then, to connect them.
+constexpr std::chrono::milliseconds kConnectTimeout{120'000};
 
 std::string mebibytes(int64_t bytes) {
   return absl::StrFormat("%.1f MiB", static_cast<double>(bytes) / (1 << 20));
@@ -98,17 +101,27 @@ class Loader {
     if (!layout.ok()) return layout.status();
     runner.layout = *std::move(layout);
     runner.tp_rank = isolated ? config_.shard_rank : host_.rank();
-    rank_.group = isolated ? create_isolated_process_group(runner.tp_rank, config_.shard_size, *rank_.backend)
-                           : create_mpi_process_group(host_);
     if (isolated) {
+      rank_.group = create_isolated_process_group(runner.tp_rank, config_.shard_size, *rank_.backend);
       rank_.notes.push_back(absl::StrCat("rank ", config_.shard_rank, " of ", config_.shard_size,
                                          " by itself, communication replaced by nothing: outputs are wrong"));
+    } else if (absl::Status connected = connect(); !connected.ok()) {
+      return connected;
     }
     if (absl::Status context = choose_context(); !context.ok()) return context;
     const Shard shard{runner.shape, runner.layout, runner.tp_rank};
     auto model = create_causal_lm(config_.model, shard, *rank_.backend, context_len_);
     if (!model.ok()) return model.status();
     rank_.model = *std::move(model);
+    return absl::OkStatus();
+  }
+
+  absl::Status connect() {
+    auto group = create_process_group(config_.collectives, host_, *rank_.backend,
+                                      std::min(config_.load_timeout, kConnectTimeout));
+    if (!group.ok()) return group.status();
+    rank_.group = *std::move(group);
+    if (host_.size() > 1) rank_.notes.push_back(absl::StrCat("collectives: ", rank_.group->name()));
     return absl::OkStatus();
   }
 

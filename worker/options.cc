@@ -78,6 +78,11 @@ void add_engine_flags(CLI::App& app, WorkerOptions& options) {
                  "after it")
       ->check(CLI::Range(0, 1023))
       ->capture_default_str();
+  app.add_option("--collectives", options.collectives,
+                 "between the ranks of a replica; auto: nccl on GPUs, else mpi, which takes the tensors of a "
+                 "device over host memory")
+      ->check(CLI::IsMember({"auto", "nccl", "mpi"}))
+      ->capture_default_str();
   app.add_option("--compute-dtype", options.compute_dtype, "of matrix products; auto: the checkpoint's")
       ->check(CLI::IsMember({"auto", "f32", "bf16"}))
       ->capture_default_str();

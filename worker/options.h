@@ -25,6 +25,7 @@ struct WorkerOptions {
 
   std::string backend = "auto";
   int device = 0;  // GPU of this host's first rank
+  std::string collectives = "auto";
   std::string compute_dtype = "auto";
   int num_threads = 0;           // 0: the rank's share of the host
   int tensor_parallel_size = 0;  // 0: auto

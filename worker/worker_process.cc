@@ -144,6 +144,7 @@ class WorkerProcess {
     config.model = model_.config;
     config.backend = options_.backend;
     config.device = options_.device;
+    config.collectives = options_.collectives;
     config.dummy_weights = options_.load_format == "dummy";
     config.compute_dtype = options_.compute_dtype;
     config.num_threads = assignment_.num_threads;

@@ -21,17 +21,19 @@ int64_t input_words(const RunnerConfig& config) {
 
 }  // namespace
 
-absl::StatusOr<ModelRunner::DeviceMemory> ModelRunner::allocate(const RunnerConfig& config,
-                                                                Backend& backend) {
+absl::StatusOr<ModelRunner::DeviceMemory> ModelRunner::allocate(const RunnerConfig& config, Backend& backend,
+                                                                ProcessGroup& group) {
   const StepPlanLimits& limits = config.limits;
   DeviceMemory memory;
-  absl::Status status;
+  // Collectives work on the activations. Nothing may fail before the ranks have this in common.
+  auto activations = group.communication_buffer(backend, static_cast<size_t>(arena_bytes(config)));
+  absl::Status status = activations.status();
+  if (activations.ok()) memory.activations = *std::move(activations);
   const auto take = [&](Buffer& buffer, size_t bytes) {
     auto taken = status.ok() ? backend.allocate(bytes) : status;
     if (taken.ok()) buffer = *std::move(taken);
     status.Update(taken.status());
   };
-  take(memory.activations, static_cast<size_t>(arena_bytes(config)));
   take(memory.inputs, word_bytes(input_words(config)));
   take(memory.outputs, word_bytes(StepOutputs::num_row_words(limits)));
   take(memory.last_tokens, word_bytes(limits.max_num_seqs));
@@ -62,7 +64,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::create(const RunnerCon
                                                                  ProcessGroup& group, const CausalLm& model,
                                                                  KvCache& cache, StepPhases& phases,
                                                                  StepProgress& progress) {
-  auto memory = allocate(config, backend);
+  auto memory = allocate(config, backend, group);
   if (!memory.ok()) return memory.status();
   std::vector<InFlight> in_flight;
   for (int step = 0; step <= config.steps_ahead; ++step) {

@@ -93,7 +93,8 @@ class ModelRunner {
   ModelRunner(const RunnerConfig& config, Backend& backend, ProcessGroup& group, const CausalLm& model,
               KvCache& cache, StepPhases& phases, StepProgress& progress, DeviceMemory memory,
               std::vector<InFlight> in_flight);
-  static absl::StatusOr<DeviceMemory> allocate(const RunnerConfig& config, Backend& backend);
+  static absl::StatusOr<DeviceMemory> allocate(const RunnerConfig& config, Backend& backend,
+                                               ProcessGroup& group);
   static absl::StatusOr<InFlight> allocate_in_flight(const RunnerConfig& config, Backend& backend);
   StepInputs inputs_for(const StepPlan& plan) const;
   Tensor token_counts() const;

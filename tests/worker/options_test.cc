@@ -31,7 +31,8 @@ TEST(OptionsTest, FlagsFillOptions) {
   WorkerOptions options;
   const auto code = parse({"--model", "/m", "--coordinator", "host:1", "--listen", "127.0.0.2:77",
                            "--threads", "3", "--tensor-parallel", "4", "--kv-memory", "2GiB",
-                           "--step-timeout", "0.5", "--no-prefix-cache", "--compute-dtype", "bf16"},
+                           "--step-timeout", "0.5", "--no-prefix-cache", "--compute-dtype", "bf16",
+                           "--collectives", "mpi"},
                           options);
   ASSERT_FALSE(code.has_value());
   EXPECT_EQ(options.model_dir, "/m");
@@ -44,6 +45,7 @@ TEST(OptionsTest, FlagsFillOptions) {
   EXPECT_EQ(options.step_timeout, milliseconds(500));
   EXPECT_FALSE(options.prefix_cache);
   EXPECT_EQ(options.compute_dtype, "bf16");
+  EXPECT_EQ(options.collectives, "mpi");
 }
 
 TEST(OptionsTest, DefaultsStandWhereNothingIsSaid) {
