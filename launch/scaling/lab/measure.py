@@ -109,6 +109,7 @@ def _drive(
     before = _phases(replicas, signals, absent)
     ranks = service.local_ranks()
     tell("measuring")
+    began = time.monotonic()
     cpu_before = {rank.pid: processes.cpu_seconds(rank.pid) or 0.0 for rank in ranks}
     machine = probes.MachineTime(service.pids())
     gpus = probes.GpuSampler(service.backend)
@@ -120,11 +121,12 @@ def _drive(
     now = resource.getrusage(resource.RUSAGE_CHILDREN)
     machine_record = machine.end(now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime)
     cpu_after = {rank.pid: processes.cpu_seconds(rank.pid) for rank in ranks}
+    watched_s = time.monotonic() - began
     after = _phases(replicas, signals, absent)
     _check_same_replicas(replicas, service.status()["cluster"]["replicas"])
     service.check_running()
     if gpus.absent:
-        absent["utilization and power"] = gpus.absent
+        absent["power" if service.backend == "cpu" else "utilization and power"] = gpus.absent
     result = {
         "load": report,
         "generator": warm_up_report.get("null_server"),
@@ -140,6 +142,7 @@ def _drive(
             mine["peak_memory_bytes"] = processes.peak_resident_bytes(rank.pid)
             if (seconds := cpu_after[rank.pid]) is not None:
                 mine["cpu_seconds"] = seconds - cpu_before[rank.pid]
+                mine["cpu_utilization"] = mine["cpu_seconds"] / (watched_s * mine["threads"])
     if any(record.get("peak_memory_bytes") is None for record in rank_records):
         absent["peak memory"] = "of ranks on other hosts it is not known here"
     return result | {"ranks": rank_records, "absent": absent}
@@ -245,6 +248,7 @@ def _rank_records(
                     "threads": info["num_threads"],
                     "peak_memory_bytes": None,
                     "cpu_seconds": None,
+                    "cpu_utilization": None,
                     "phases": phases.get(rank),
                 }
             )

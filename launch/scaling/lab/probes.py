@@ -115,7 +115,7 @@ class GpuSampler:
         self.absent: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
         if backend == "cpu":
-            self.absent = "of processors, the power is not known here, and the utilization is told in cores"
+            self.absent = "the power of processors is not known here"
         elif shutil.which("nvidia-smi") is None:
             self.absent = "nvidia-smi not found"
         else:

@@ -136,9 +136,15 @@ def program_of(pid: int) -> str:
         return ""
 
 
-def parent_of(pid: int) -> int:
-    fields = stat_fields(pid)
-    return int(fields[1]) if fields else 0
+def ancestors(pid: int) -> list[int]:
+    """Its parent, that one's parent, and so on."""
+    found: list[int] = []
+    while fields := stat_fields(found[-1] if found else pid):
+        parent = int(fields[1])
+        if parent <= 1:
+            break
+        found.append(parent)
+    return found
 
 
 def environment_of(pid: int) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """The service under test: launch/serve.sh with one layout, from its start to the end of its last process."""
 from __future__ import annotations
 
-import codecs
 import dataclasses
 import json
 import re
@@ -40,32 +39,21 @@ class ServiceOptions:
     ready_timeout_s: int
 
     def command(self, layout: Layout, threads_per_rank: int, run_dir: Path) -> list[str]:
-        return [
-            str(REPOSITORY / "launch/serve.sh"),
-            "--model",
-            str(self.model),
-            "--tensor-parallel",
-            str(layout.tensor_parallel),
-            "--replicas",
-            str(layout.replicas),
-            "--backend",
-            self.backend,
-            "--compute-dtype",
-            self.compute_dtype,
-            "--threads",
-            str(threads_per_rank),
-            "--port",
-            "0",
-            "--build",
-            str(self.build),
-            "--ready-timeout",
-            str(self.ready_timeout_s),
-            "--drain-timeout",
-            str(DRAIN_S),
-            "--run-dir",
-            str(run_dir),
-            *self.pass_on,
-        ]
+        options = {
+            "model": self.model,
+            "tensor-parallel": layout.tensor_parallel,
+            "replicas": layout.replicas,
+            "backend": self.backend,
+            "compute-dtype": self.compute_dtype,
+            "threads": threads_per_rank,
+            "port": 0,
+            "build": self.build,
+            "ready-timeout": self.ready_timeout_s,
+            "drain-timeout": DRAIN_S,
+            "run-dir": run_dir,
+        }
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        return [str(REPOSITORY / "launch/serve.sh"), *words, *self.pass_on]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +108,8 @@ class Service:
         self._signals.wait(self._process, STOP_S + DRAIN_S)
         refusal = re.search(r"a job of \d+ ranks was refused: (.*)", self._log("coordinator.log"))
         if refusal:
-            text, _ = codecs.escape_decode(refusal[1].encode())  # type: ignore[attr-defined]
+            # Escaped as C has it, byte by byte.
+            text = refusal[1].encode().decode("unicode_escape").encode("latin-1")
             return Refused(text.decode("utf-8", "replace"))
         worker = re.findall(
             r"^trireme-worker: .*",
@@ -188,10 +177,10 @@ class Service:
         jobs = [pid for pid in below if processes.program_of(pid) in ("mpirun", "orterun", "prterun")]
         ranks = []
         for pid in below:
-            if processes.program_of(pid) != "trireme-worker" or processes.parent_of(pid) not in jobs:
-                continue
-            rank = processes.environment_of(pid).get("OMPI_COMM_WORLD_RANK", "0")
-            ranks.append(LocalRank(pid, jobs.index(processes.parent_of(pid)), int(rank)))
+            job = next((ancestor for ancestor in processes.ancestors(pid) if ancestor in jobs), None)
+            if job is not None and processes.program_of(pid) == "trireme-worker":
+                rank = processes.environment_of(pid).get("OMPI_COMM_WORLD_RANK", "0")
+                ranks.append(LocalRank(pid, jobs.index(job), int(rank)))
         return sorted(ranks, key=lambda rank: (rank.replica, rank.rank))
 
     def pids(self) -> list[int]:

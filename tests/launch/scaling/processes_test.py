@@ -82,9 +82,11 @@ class SignalsTest(unittest.TestCase):
                 break
             pause.wait(0.01)
         arguments = [Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1] for pid in below]
+        above = [processes.ancestors(pid)[:2] for pid in below]
         processes.kill_all([*below, child.pid])
         child.wait(60)
         self.assertEqual(arguments, [b"600", b"601"])
+        self.assertEqual(above, 2 * [[child.pid, os.getpid()]])
 
 
 if __name__ == "__main__":
