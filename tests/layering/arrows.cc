@@ -67,8 +67,8 @@ struct Fence {
 const std::vector<Fence>& fences() {
   static const std::vector<Fence> kFences = {
       {"MPI", {"mpi.h"}, {"engine/parallel/mpi_group.cc"}},
-      {"CUDA", {"cuda", "cublas", "cooperative_groups"}, {"kernels/cuda/", "engine/parallel/nccl_group.cc"}},
-      {"NCCL", {"nccl"}, {"engine/parallel/nccl_group.cc"}},
+      {"CUDA", {"cuda", "cublas", "cooperative_groups"}, {"kernels/cuda/", "engine/parallel/nccl_"}},
+      {"NCCL", {"nccl"}, {"engine/parallel/nccl_"}},
       {"gRPC", {"grpc", "trireme/v1/"}, {"proto/", "coordinator/", "worker/", "launch/client/"}},
       {"oneDNN", {"oneapi/", "dnnl"}, {"kernels/cpu/", "tests/bench/", "launch/client/bench"}},
       {"Highway", {"hwy/"}, {"kernels/cpu/"}},
