@@ -1,22 +1,38 @@
 #include "engine/engine.h"
 
-#include <cstring>
-#include <type_traits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/loading.h"
 #include "engine/parallel/agreement.h"
+#include "engine/runner/telemetry_exchange.h"
 
 namespace trireme {
+namespace {
+
+// Beyond them a report compares only the last ones: 256 KiB per rank and report.
+constexpr size_t kCollectivesPerReport = 8192;
+
+/// Room for the last trace_steps steps: two collectives per layer and three more, as many pieces of computing
+/// between them, and what else a step and the service around it consist of.
+size_t trace_records(const EngineConfig& config) {
+  const size_t per_step = 2 * (2 * static_cast<size_t>(config.model.num_layers) + 3) + 16;
+  return per_step * static_cast<size_t>(config.trace_steps);
+}
+
+}  // namespace
 
 struct Engine::Impl {
   Impl(const EngineConfig& engine_config, HostGroup& host_group, LoadedRank loaded)
       : config(engine_config),
         host(host_group),
         rank(std::move(loaded)),
-        plans(engine_config.steps_ahead + 1) {}
+        exchange(host_group, phases, engine_config.plan_timeout),
+        plans(engine_config.steps_ahead + 1) {
+    if (host.size() > 1) phases.keep_collectives(kCollectivesPerReport);
+    if (config.trace_steps > 0) phases.keep_trace(trace_records(config));
+  }
 
   /// Sends the words of a plan from the leader to the followers.
   absl::Status broadcast(const StepPlan& plan_to_send) {
@@ -26,18 +42,39 @@ struct Engine::Impl {
     return host.broadcast(words, 0, config.plan_timeout);
   }
 
+  /// On a follower. The plan itself tells what the wait for it was: nobody's work, or the leader's.
+  absl::Status receive(StepPlan& plan, std::chrono::milliseconds deadline) {
+    const int64_t begin = phases.now();
+    if (absl::Status received = host.broadcast(words, 0, deadline); !received.ok()) return received;
+    const int64_t end = phases.now();
+    const PhaseScope phase(phases, Phase::broadcast);
+    absl::Status valid = unpack(words.data(), words.size(), rank.runner.limits, plan);
+    if (!valid.ok()) return valid;
+    phases.set_step(plan.step);
+    const Phase waited = plan.after_idle ? Phase::idle : Phase::broadcast;
+    phases.add({begin, end, plan.step, 0, -1, waited, CollectiveKind::none});
+    return absl::OkStatus();
+  }
+
   absl::Status send_command(StepPlan::Kind kind) {
     StepPlan command;
     command.kind = kind;
+    command.after_idle = kind == StepPlan::Kind::kIdle || was_idle;
     command.step = progress.step.load();
     return broadcast(command);
   }
 
-  std::string telemetry() const {
+  absl::StatusOr<std::vector<RankTelemetry>> report() {
+    const PhaseScope phase(phases, Phase::host);
     RankTelemetry own;
-    own.phase_ns = phases.snapshot();
+    own.times = phases.snapshot();
     own.num_compiled_kernels = rank.backend->num_compiled_kernels();
-    return std::string(reinterpret_cast<const char*>(&own), sizeof(own));
+    return exchange.report(own);
+  }
+
+  absl::StatusOr<std::vector<RankTimeline>> trace() {
+    const PhaseScope phase(phases, Phase::host);
+    return exchange.trace();
   }
 
   void launch(const StepPlan& plan_to_run) {
@@ -50,6 +87,7 @@ struct Engine::Impl {
 
   /// Of the oldest step.
   const StepResults& collect() {
+    const PhaseScope waiting(phases, Phase::compute);
     const StepResults& results = runner->collect();
     oldest = (oldest + 1) % plans.size();
     progress.running.store(--num_launched > 0);
@@ -57,13 +95,20 @@ struct Engine::Impl {
     return results;
   }
 
+  bool schedule(StepPlan& next) {
+    phases.set_step(progress.step.load() + 1);
+    const PhaseScope phase(phases, Phase::schedule);
+    if (!scheduler->schedule(next)) return false;
+    next.step = phases.step();
+    next.after_idle = std::exchange(was_idle, false);
+    return true;
+  }
+
   /// Launches what can be scheduled, as far ahead as is allowed.
   absl::Status launch_ahead() {
     while (num_launched < plans.size()) {
-      phases.enter(Phase::schedule);
       StepPlan& next = plans[(oldest + num_launched) % plans.size()];
-      if (!scheduler->schedule(next)) break;
-      next.step = progress.step.load() + 1;
+      if (!schedule(next)) break;
       if (absl::Status sent = broadcast(next); !sent.ok()) return sent;
       launch(next);
     }
@@ -74,12 +119,14 @@ struct Engine::Impl {
   HostGroup& host;
   LoadedRank rank;
   StepPhases phases;
+  TelemetryExchange exchange;
   StepProgress progress;
   std::unique_ptr<ModelRunner> runner;
   std::unique_ptr<Scheduler> scheduler;  // on the leader
   std::vector<StepPlan> plans;           // a ring of steps_ahead + 1: those launched begin at `oldest`
   size_t oldest = 0;
   size_t num_launched = 0;
+  bool was_idle = true;  // the leader has had nothing to run since the last step
   std::vector<int32_t> words;
 };
 
@@ -111,6 +158,8 @@ absl::Status validate(const EngineConfig& config) {
   if (config.steps_ahead < 0 || config.steps_ahead > 7)
     return wrong("steps_ahead", config.steps_ahead, "0 to 7");
   if (config.kv_memory_bytes < 0) return wrong("kv_memory_bytes", config.kv_memory_bytes, "0 or more");
+  if (config.trace_steps < 0 || config.trace_steps > 100'000)
+    return wrong("trace_steps", config.trace_steps, "0 to 100000");
   if (config.local_ranks < 1) return wrong("local_ranks", config.local_ranks, "1 or more");
   if (config.shard_size > 0 && (config.shard_rank < 0 || config.shard_rank >= config.shard_size)) {
     return wrong("shard_rank", config.shard_rank, "0 to shard_size - 1");
@@ -163,15 +212,20 @@ bool Engine::has_work() const { return impl_->num_launched > 0 || impl_->schedul
 
 absl::StatusOr<bool> Engine::step(std::vector<TokenOutput>& outputs) {
   Impl& impl = *impl_;
-  PhaseScope whole(impl.phases, Phase::schedule);
-  impl.scheduler->take_finished(outputs);
+  const StepScope whole(impl.phases);
+  {
+    const PhaseScope phase(impl.phases, Phase::schedule);
+    impl.scheduler->take_finished(outputs);
+  }
   if (absl::Status launched = impl.launch_ahead(); !launched.ok()) return launched;
   if (impl.num_launched == 0) return false;
   const StepPlan& plan = impl.plans[impl.oldest];
   const StepResults& results = impl.collect();
-  impl.phases.enter(Phase::finish);
+  impl.phases.set_step(plan.step);
+  const PhaseScope phase(impl.phases, Phase::finish);
   impl.scheduler->finish_step(plan, results.sampled_ids.data(), results.logprobs.data(), outputs,
                               &results.step_logprobs);
+  impl.was_idle = !has_work();
   return true;
 }
 
@@ -183,45 +237,37 @@ absl::Status Engine::broadcast_stop() {
 }
 
 absl::StatusOr<std::vector<RankTelemetry>> Engine::gather_telemetry() {
-  static_assert(std::is_trivially_copyable_v<RankTelemetry>);
-  Impl& impl = *impl_;
-  if (absl::Status sent = impl.send_command(StepPlan::Kind::kReport); !sent.ok()) return sent;
-  const auto texts = impl.host.gather(impl.telemetry(), 0, impl.config.plan_timeout);
-  if (!texts.ok()) return texts.status();
-  std::vector<RankTelemetry> ranks(texts->size());
-  for (size_t rank = 0; rank < ranks.size(); ++rank) {
-    const std::string& text = (*texts)[rank];
-    if (text.size() != sizeof(RankTelemetry)) {
-      return absl::InternalError(absl::StrCat("telemetry of rank ", rank, ": got ", text.size(),
-                                              " bytes, wanted ", sizeof(RankTelemetry)));
-    }
-    std::memcpy(&ranks[rank], text.data(), sizeof(RankTelemetry));
-  }
-  return ranks;
+  if (absl::Status sent = impl_->send_command(StepPlan::Kind::kReport); !sent.ok()) return sent;
+  return impl_->report();
+}
+
+absl::StatusOr<std::vector<RankTimeline>> Engine::gather_trace() {
+  if (absl::Status sent = impl_->send_command(StepPlan::Kind::kTrace); !sent.ok()) return sent;
+  return impl_->trace();
 }
 
 absl::StatusOr<bool> Engine::follow(std::chrono::milliseconds deadline) {
   Impl& impl = *impl_;
-  if (absl::Status received = impl.host.broadcast(impl.words, 0, deadline); !received.ok()) return received;
   // A place in the ring that no launched step uses.
   StepPlan& plan = impl.plans[(impl.oldest + impl.num_launched) % impl.plans.size()];
-  absl::Status valid = unpack(impl.words.data(), impl.words.size(), impl.rank.runner.limits, plan);
-  if (!valid.ok()) return valid;
+  if (absl::Status received = impl.receive(plan, deadline); !received.ok()) return received;
   switch (plan.kind) {
     case StepPlan::Kind::kStop:
       return false;
     case StepPlan::Kind::kIdle:
       return true;
     case StepPlan::Kind::kReport:
-      if (auto told = impl.host.gather(impl.telemetry(), 0, impl.config.plan_timeout); !told.ok())
-        return told.status();
+      if (auto told = impl.report(); !told.ok()) return told.status();
+      return true;
+    case StepPlan::Kind::kTrace:
+      if (auto told = impl.trace(); !told.ok()) return told.status();
       return true;
     case StepPlan::Kind::kRun:
       break;
   }
+  const StepScope whole(impl.phases);
   impl.launch(plan);
   if (impl.num_launched == impl.plans.size()) impl.collect();
-  impl.phases.enter(Phase::idle);
   return true;
 }
 
@@ -229,7 +275,7 @@ SchedulerStats Engine::stats() const { return impl_->scheduler->stats(); }
 absl::Status Engine::check_integrity() const { return impl_->scheduler->check_integrity(); }
 const ByteLedger& Engine::ledger() const { return impl_->rank.ledger; }
 const StepProgress& Engine::progress() const { return impl_->progress; }
-const StepPhases& Engine::phases() const { return impl_->phases; }
+StepPhases& Engine::phases() { return impl_->phases; }
 const std::vector<std::string>& Engine::notes() const { return impl_->rank.notes; }
 int Engine::max_context_len() const { return impl_->rank.runner.limits.max_context_len; }
 DType Engine::compute_dtype() const { return impl_->rank.compute_dtype; }

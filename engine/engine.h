@@ -13,6 +13,8 @@
 #include "engine/parallel/process_group.h"
 #include "engine/plan/byte_ledger.h"
 #include "engine/request.h"
+#include "engine/runner/collective_comparison.h"
+#include "engine/runner/rank_telemetry.h"
 #include "engine/runner/step_phases.h"
 #include "engine/runner/step_progress.h"
 #include "engine/scheduler/scheduler.h"
@@ -41,8 +43,9 @@ struct EngineConfig {
   int steps_ahead = 0;
   /// Decode steps are recorded at the start and replayed, where backend and group can (CUDA graphs).
   bool capture_decodes = true;
-  int shard_rank = 0;  // with shard_size > 0: this process alone runs shard_rank of shard_size, its
-  int shard_size = 0;  // communication replaced by nothing, to time a shard; outputs are wrong
+  int trace_steps = 0;  // so many last steps are kept in memory for gather_trace()
+  int shard_rank = 0;   // with shard_size > 0: this process alone runs shard_rank of shard_size, its
+  int shard_size = 0;   // communication replaced by nothing, to time a shard; outputs are wrong
   std::chrono::milliseconds load_timeout{1'800'000};  // for ranks to wait for each other while loading
   std::chrono::milliseconds plan_timeout{10'000};     // for a plan to reach the followers
 };
@@ -68,6 +71,9 @@ class Engine {
   /// to be called now and then, and only while no plan is on its way. An error ends the engine's use.
   absl::StatusOr<std::vector<RankTelemetry>> gather_telemetry();
 
+  /// What the ranks did in the last trace_steps steps, by rank; under the same conditions.
+  absl::StatusOr<std::vector<RankTimeline>> gather_trace();
+
   // ---- followers, one thread ----
   /// Waits for one plan and runs it. False after kStop. DEADLINE_EXCEEDED when none came in time.
   absl::StatusOr<bool> follow(std::chrono::milliseconds deadline);
@@ -77,8 +83,9 @@ class Engine {
   const ByteLedger& ledger() const;
   /// Readable by any thread.
   const StepProgress& progress() const;
-  /// Where the time went, since the start.
-  const StepPhases& phases() const;
+  /// Where the time of this rank's thread goes. Whoever runs the engine marks here what it does between two
+  /// steps.
+  StepPhases& phases();
   /// One sentence per decision the user should know of (a dtype that is not the checkpoint's, a shorter
   /// context).
   const std::vector<std::string>& notes() const;

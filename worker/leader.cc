@@ -51,6 +51,7 @@ LeaderStatus Leader::status() const {
   status.engine = engine_stats_;
   status.active = active_;
   status.ranks = ranks_;
+  status.ranks_steps = ranks_steps_;
   status.drained = status.draining && status.waiting.requests == 0 && status.active == 0;
   return status;
 }
@@ -76,16 +77,14 @@ absl::Status Leader::serve() {
       absl::StatusOr<bool> stepped = step();
       if (!stepped.ok()) return stepped.status();
       ran = *stepped;
-      dispatch();
     }
-    publish();
-    delivery_.post(to_wake_);
+    hand_out();
     const auto now = TimePoint::clock::now();
     look_again = ran ? now : now + kNothingToRun;
-    if (now >= next_telemetry_) {
-      if (auto status = gather_telemetry(now); !status.ok()) return status;
-    }
-    if (std::exchange(was_busy, engine_.has_work()) && !engine_.has_work()) {
+    const bool work_ran_out = std::exchange(was_busy, engine_.has_work()) && !engine_.has_work();
+    if (auto status = gather_telemetry(now, work_ran_out); !status.ok()) return status;
+    if (work_ran_out) {
+      const PhaseScope host(engine_.phases(), Phase::host);
       if (auto status = engine_.check_integrity(); !status.ok()) return status;
     }
     if (!ran && now < next_beat) continue;
@@ -104,14 +103,16 @@ absl::StatusOr<bool> Leader::step() {
   return ran;
 }
 
-absl::Status Leader::gather_telemetry(TimePoint now) {
-  next_telemetry_ = TimePoint::max();
+absl::Status Leader::gather_telemetry(TimePoint now, bool work_ran_out) {
   if (options_.telemetry_interval.count() == 0) return absl::OkStatus();
-  next_telemetry_ = now + options_.telemetry_interval;
+  const TimePoint::duration interval = options_.telemetry_interval;
+  if (now - last_telemetry_ < (work_ran_out ? interval / 10 : interval)) return absl::OkStatus();
+  last_telemetry_ = now;
   auto ranks = engine_.gather_telemetry();
   if (!ranks.ok()) return ranks.status();
   std::lock_guard lock(mutex_);
   ranks_ = *std::move(ranks);
+  ranks_steps_ = engine_stats_.steps;
   return absl::OkStatus();
 }
 
@@ -121,7 +122,12 @@ void Leader::take_commands(TimePoint deadline) {
     // Waits past the deadline of a stop would be too long; a stop without work ends at once anyway.
     if (stop_deadline_) deadline = std::min(deadline, *stop_deadline_);
   }
-  inbox_.take(commands_, deadline);
+  {
+    const bool waits = deadline > TimePoint::clock::now();
+    const PhaseScope waiting(engine_.phases(), waits ? Phase::idle : Phase::host);
+    inbox_.take(commands_, deadline);
+  }
+  const PhaseScope host(engine_.phases(), Phase::host);
   for (Submission& submission : commands_.submissions) apply_submission(submission);
   for (RequestHandle handle : commands_.cancels) end_cancelled(handle);
   if (!commands_.empty()) publish();
@@ -153,6 +159,13 @@ void Leader::end_cancelled(RequestHandle handle) {
   output.finish = FinishReason::cancelled;
   output.has_token = false;
   push(active, output);
+}
+
+void Leader::hand_out() {
+  const PhaseScope host(engine_.phases(), Phase::host);
+  dispatch();
+  publish();
+  delivery_.post(to_wake_);
 }
 
 void Leader::dispatch() {

@@ -24,8 +24,9 @@ namespace trireme::worker {
 
 struct LeaderOptions {
   QueueLimits queue;
-  std::chrono::milliseconds idle_interval{1000};    // between signs of life to idle followers
-  std::chrono::milliseconds telemetry_interval{0};  // between reports of the ranks; 0: none
+  std::chrono::milliseconds idle_interval{1000};  // between signs of life to idle followers
+  /// Between reports of the ranks, a tenth of it when the work has run out; 0: none.
+  std::chrono::milliseconds telemetry_interval{0};
 };
 
 /// What the loop looked like when it last looked up.
@@ -36,6 +37,7 @@ struct LeaderStatus {
   bool draining = false;
   bool drained = false;              // draining, and nothing is left
   std::vector<RankTelemetry> ranks;  // as of telemetry_interval ago at most; empty where there is none
+  int64_t ranks_steps = 0;           // engine.steps of that moment
 };
 
 /// Moves requests from the inbox into the engine, steps while there is work, and puts the tokens into each
@@ -85,10 +87,11 @@ class Leader {
 
   absl::Status serve();
   absl::StatusOr<bool> step();
-  absl::Status gather_telemetry(TimePoint now);
+  absl::Status gather_telemetry(TimePoint now, bool work_ran_out);
   void take_commands(TimePoint deadline);
   void apply_submission(Submission& submission);
   void end_cancelled(RequestHandle handle);
+  void hand_out();
   void dispatch();
   void push(Actives::iterator active, const TokenOutput& output);
   void fail(const std::shared_ptr<RequestSink>& sink, absl::Status error);
@@ -107,7 +110,7 @@ class Leader {
 
   // The loop's own.
   StepClock clock_{metrics_};
-  TimePoint next_telemetry_{};
+  TimePoint last_telemetry_{};
   Actives actives_;
   Commands commands_;
   std::vector<TokenOutput> outputs_;
@@ -116,6 +119,7 @@ class Leader {
   mutable std::mutex mutex_;
   SchedulerStats engine_stats_;  // written by the loop only
   std::vector<RankTelemetry> ranks_;
+  int64_t ranks_steps_ = 0;
   int64_t active_ = 0;
   std::optional<TimePoint> stop_deadline_;
 };

@@ -1,6 +1,7 @@
 #include "worker/leader_metrics.h"
 
 #include <string>
+#include <string_view>
 
 #include "absl/strings/str_cat.h"
 #include "proto/support/errors.h"
@@ -92,15 +93,30 @@ void fill_times(const ServingMetrics& metrics, rpc::MetricsPage& page) {
 void fill_ranks(const LeaderStatus& status, rpc::MetricsPage& page) {
   for (size_t rank = 0; rank < status.ranks.size(); ++rank) {
     const RankTelemetry& telemetry = status.ranks[rank];
-    for (int phase = 0; phase < kNumPhases; ++phase) {
+    const auto add = [&](std::string_view phase, int64_t ns) {
       page.counter(
           "step_phase_seconds_total",
-          "Where each rank's time went; the phases of a rank add up to its life. Told once a second.",
-          static_cast<double>(telemetry.phase_ns[static_cast<size_t>(phase)]) * 1e-9,
-          {{"rank", absl::StrCat(rank)}, {"phase", std::string(phase_name(static_cast<Phase>(phase)))}});
+          "Where the time of each rank's engine thread went, each phase by a clock of its own and the "
+          "rest as 'unaccounted'; they add up to the time since the first. Told once a second.",
+          static_cast<double>(ns) * 1e-9, {{"rank", absl::StrCat(rank)}, {"phase", std::string(phase)}});
+    };
+    for (int i = 0; i < kNumPhases; ++i) {
+      const Phase phase = static_cast<Phase>(i);
+      if (phase != Phase::collective) add(phase_name(phase), telemetry.times.of(phase));
     }
+    add("collective_wait", telemetry.collective_wait_ns);
+    add("collective_transfer", telemetry.collective_transfer_ns());
+    add("unaccounted", telemetry.times.unaccounted_ns());
+    const rpc::MetricLabels label{{"rank", absl::StrCat(rank)}};
+    page.counter("collectives_total", "Sums, gathers and broadcasts between the ranks of the replica.",
+                 static_cast<double>(telemetry.num_collectives), label);
+    page.counter("collectives_compared_total",
+                 "Those whose arrivals on all ranks told waiting from transfer; the others are split alike.",
+                 static_cast<double>(telemetry.num_compared_collectives), label);
+    page.gauge("clock_error_seconds", "Of the rank's arrivals, against the leader's clock; 0: one clock.",
+               static_cast<double>(telemetry.clock_error_ns) * 1e-9, label);
     page.counter("compiled_kernels_total", "Kernels made while running: oneDNN's primitives.",
-                 static_cast<double>(telemetry.num_compiled_kernels), {{"rank", absl::StrCat(rank)}});
+                 static_cast<double>(telemetry.num_compiled_kernels), label);
   }
 }
 

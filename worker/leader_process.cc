@@ -121,6 +121,27 @@ absl::Status start_metrics(Leader& leader, const ServedModel& model, const Leade
   return started.status();
 }
 
+void fill_times(const RankTelemetry& telemetry, int rank, v1::RankTimes& message) {
+  const auto seconds = [](int64_t ns) { return static_cast<double>(ns) * 1e-9; };
+  const auto of = [&](Phase phase) { return seconds(telemetry.times.of(phase)); };
+  message.set_rank(rank);
+  message.set_wall_seconds(seconds(telemetry.times.wall_ns));
+  message.set_idle_seconds(of(Phase::idle));
+  message.set_schedule_seconds(of(Phase::schedule));
+  message.set_broadcast_seconds(of(Phase::broadcast));
+  message.set_upload_seconds(of(Phase::upload));
+  message.set_compute_seconds(of(Phase::compute));
+  message.set_collective_wait_seconds(seconds(telemetry.collective_wait_ns));
+  message.set_collective_transfer_seconds(seconds(telemetry.collective_transfer_ns()));
+  message.set_sample_seconds(of(Phase::sample));
+  message.set_finish_seconds(of(Phase::finish));
+  message.set_host_seconds(of(Phase::host));
+  message.set_unaccounted_seconds(seconds(telemetry.times.unaccounted_ns()));
+  message.set_clock_error_seconds(seconds(telemetry.clock_error_ns));
+  message.set_collectives(static_cast<int64_t>(telemetry.num_collectives));
+  message.set_compared_collectives(static_cast<int64_t>(telemetry.num_compared_collectives));
+}
+
 }  // namespace
 
 v1::ReplicaReport replica_report(const LeaderStatus& status, const ServingMetrics& metrics) {
@@ -142,6 +163,9 @@ v1::ReplicaReport replica_report(const LeaderStatus& status, const ServingMetric
   load->set_rejected_requests(totals.rejected);
   load->set_cancelled_requests(totals.cancelled);
   load->set_resumed_requests(totals.resumed);
+  for (const RankTelemetry& telemetry : status.ranks)
+    fill_times(telemetry, load->rank_times_size(), *load->add_rank_times());
+  load->set_rank_times_steps(status.ranks_steps);
   report.set_draining(status.draining);
   report.set_drained(status.drained);
   return report;
@@ -152,7 +176,7 @@ absl::Status run_leader_process(StepEngine& engine, const LifeSign& life_sign, c
                                 const std::function<void(const LeaderAddresses&)>& on_ready) {
   Delivery delivery;
   LeaderOptions leader_options = options.leader;
-  if (options.metrics_listen) leader_options.telemetry_interval = kTelemetryInterval;
+  leader_options.telemetry_interval = kTelemetryInterval;
   Leader leader(engine, delivery, leader_options);
   std::unique_ptr<rpc::MetricsEndpoint> metrics;  // ends before the leader
   auto server = ReplicaServer::start(options.listen, options.insecure, model, leader, options.service);

@@ -7,7 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "engine/request.h"
-#include "engine/runner/step_phases.h"
+#include "engine/runner/rank_telemetry.h"
 #include "engine/scheduler/scheduler.h"
 
 namespace trireme::worker {
@@ -31,10 +31,15 @@ class StepEngine {
   virtual absl::Status check_integrity() const = 0;
   /// Spent in collectives since the start; an engine of one rank has none.
   virtual int64_t collective_ns() const { return 0; }
+  /// Where the calling thread marks what it does between two steps.
+  virtual StepPhases& phases() { return phases_; }
   /// What each rank has to tell, by rank; asks the followers. An error means that the engine is broken.
   virtual absl::StatusOr<std::vector<RankTelemetry>> gather_telemetry() {
     return std::vector<RankTelemetry>();
   }
+
+ private:
+  StepPhases phases_;  // of an engine that has none
 };
 
 /// A follower's side. One thread.

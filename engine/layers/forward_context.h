@@ -1,6 +1,7 @@
 #pragma once
 
 #include "engine/parallel/process_group.h"
+#include "engine/runner/collective_scope.h"
 #include "engine/runner/step_phases.h"
 #include "engine/runner/step_progress.h"
 #include "engine/runner/workspace.h"
@@ -21,9 +22,8 @@ struct ForwardContext {
   /// The sum over the ranks of the replica, counted and timed. Every collective of a forward goes through
   /// here.
   void all_reduce_sum(const Tensor& tensor) {
-    PhaseScope phase(phases, Phase::collective);
-    progress.collectives.fetch_add(1, std::memory_order_relaxed);
-    progress.move();
+    if (group.size() == 1) return;
+    const CollectiveScope collective(phases, progress, CollectiveKind::all_reduce);
     group.all_reduce_sum(tensor);
   }
 };

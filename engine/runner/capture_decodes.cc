@@ -24,6 +24,7 @@ absl::StatusOr<CaptureStats> ModelRunner::capture_decodes() {
   CHECK_EQ(num_launched_, 0u);
   CaptureStats stats;
   if (!backend_.can_capture() || !group_.can_be_captured()) return stats;
+  const PhaseScope whole(phases_, Phase::compute);
   const auto start = std::chrono::steady_clock::now();
   const int64_t available = backend_.available_memory_bytes();
   const StepPlan nobody;
@@ -49,7 +50,6 @@ absl::StatusOr<CaptureStats> ModelRunner::capture_decodes() {
     graphs_.add(
         {shape, inputs, whole_logits_, progress_.collectives.load() - num_collectives, *std::move(graph)});
   }
-  phases_.enter(Phase::idle);
   stats.num_graphs = static_cast<int>(shapes.size());
   stats.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   stats.bytes = available - backend_.available_memory_bytes();

@@ -111,7 +111,7 @@ void ModelRunner::launch(const StepPlan& plan) {
   step.num_prompt_logprobs = plan.num_prompt_logprobs();
   step.has_top_logprobs = any_row([](const SamplingRow& row) { return row.num_top_logprobs > 0; });
 
-  phases_.enter(Phase::upload);
+  const PhaseScope running(phases_, Phase::upload);  // and, entered below, compute and sample
   const DecodeGraphs::Captured* const captured = graphs_.find(plan);
   const StepInputs inputs = captured != nullptr ? captured->inputs : inputs_for(plan);
   int32_t* const host = static_cast<int32_t*>(step.inputs.data());

@@ -15,8 +15,7 @@ Tensor ModelRunner::whole_logits(ForwardContext& context, const Tensor& hidden, 
   const Tensor local = workspace_.take(num_rows, config_.layout.vocab_per_rank, DType::f32);
   model_.logits(context, rows, local);
   if (group_.size() == 1) return local;
-  PhaseScope phase(phases_, Phase::collective);
-  progress_.collectives.fetch_add(1, std::memory_order_relaxed);
+  const CollectiveScope collective(phases_, progress_, CollectiveKind::gather);
   Tensor whole = local;
   if (group_.rank() == 0) whole = workspace_.take(num_rows, local.cols * group_.size(), DType::f32);
   group_.gather_cols(local, whole);
@@ -57,8 +56,7 @@ void ModelRunner::sample(const StepTensors& step, bool count_tokens) {
     if (count_tokens) backend_.count_tokens(token_counts(), lists.slots, rows.ids);
   }
   if (group_.size() > 1) {
-    PhaseScope phase(phases_, Phase::collective);
-    progress_.collectives.fetch_add(1, std::memory_order_relaxed);
+    const CollectiveScope collective(phases_, progress_, CollectiveKind::broadcast);
     group_.broadcast(rows.ids);
   }
   backend_.keep_last_tokens(rows.ids, step.kept_slots, last_tokens_);

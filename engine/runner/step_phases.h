@@ -1,57 +1,134 @@
 #pragma once
-// Where the time of a step goes. At any moment one phase runs, so the phases add up to the whole.
+// Where the time of a rank's engine thread goes. Each phase is measured by a pair of clock readings of its
+// own, where it begins and where it ends, so that what no pair covers can be told: unaccounted = wall -
+// phases.
 
 #include <array>
 #include <chrono>
 #include <cstdint>
-#include <string_view>
 #include <utility>
+
+#include "engine/runner/timeline_record.h"
 
 namespace trireme {
 
-enum class Phase : uint8_t { idle, schedule, broadcast, upload, compute, collective, sample, finish };
-inline constexpr int kNumPhases = 8;
+/// Nanoseconds of a rank: since its first phase, or between two moments.
+struct PhaseTimes {
+  std::array<int64_t, kNumPhases> phase_ns{};  // by Phase
+  int64_t wall_ns = 0;
 
-constexpr std::string_view phase_name(Phase phase) {
-  constexpr std::array<std::string_view, kNumPhases> names = {"idle",    "schedule",   "broadcast", "upload",
-                                                              "compute", "collective", "sample",    "finish"};
-  return names[static_cast<size_t>(phase)];
-}
-
-/// What a rank tells the leader of itself now and then. Travels as it lies in memory.
-struct RankTelemetry {
-  std::array<int64_t, kNumPhases> phase_ns{};  // by Phase, since the start
-  int64_t num_compiled_kernels = 0;            // Backend::num_compiled_kernels()
+  int64_t of(Phase phase) const { return phase_ns[static_cast<size_t>(phase)]; }
+  /// Of wall_ns, what no phase covers.
+  int64_t unaccounted_ns() const {
+    int64_t rest = wall_ns;
+    for (const int64_t ns : phase_ns) rest -= ns;
+    return rest;
+  }
+  friend PhaseTimes operator-(PhaseTimes later, const PhaseTimes& earlier) {
+    for (size_t i = 0; i < later.phase_ns.size(); ++i) later.phase_ns[i] -= earlier.phase_ns[i];
+    later.wall_ns -= earlier.wall_ns;
+    return later;
+  }
 };
 
-/// Nanoseconds per phase since the start, on the steady clock. One thread.
+/// The clock of a rank's phases. Phases do not overlap: one that begins interrupts the one before
+/// (PhaseScope).
+///   idle        no work: leader: no request; follower: waiting for the plan of a leader that had none
+///   schedule    leader: choosing the sequences of a step
+///   broadcast   leader: sending a plan; follower: waiting for the plan of a busy leader, and checking it
+///   upload      a plan's integers to the device
+///   compute     layers and logits; on a device that works by itself: waiting for it
+///   collective  between ranks, waiting for slower ones included (told apart by comparing the ranks' records)
+///   sample      drawing tokens, and copying them to the host
+///   finish      leader: bookkeeping after a step
+///   host        leader: the service around the engine: new requests, tokens to their streams, reports
+/// The first phase starts the clock. Nothing is allocated but by the keep_ functions. One thread.
 class StepPhases {
  public:
-  StepPhases() : since_(now()) {}
+  using Now = int64_t (*)();  // nanoseconds, never backwards
 
-  /// Ends the current phase and begins `phase`. Returns the one that ended.
-  Phase enter(Phase phase) {
-    const int64_t time = now();
-    nanoseconds_[static_cast<size_t>(current_)] += time - since_;
-    since_ = time;
-    return std::exchange(current_, phase);
-  }
-  int64_t nanoseconds(Phase phase) const { return nanoseconds_[static_cast<size_t>(phase)]; }
-  /// All phases, the current one up to now.
-  std::array<int64_t, kNumPhases> snapshot() const {
-    std::array<int64_t, kNumPhases> all = nanoseconds_;
-    all[static_cast<size_t>(current_)] += now() - since_;
-    return all;
-  }
-
- private:
-  static int64_t now() {
+  static int64_t steady_ns() {
     const auto time = std::chrono::steady_clock::now().time_since_epoch();
     return std::chrono::duration_cast<std::chrono::nanoseconds>(time).count();
   }
+  explicit StepPhases(Now clock = &steady_ns) : now_(clock) {}
+
+  /// Ends the current phase and begins `phase`; none only ends. Returns the one that ended.
+  Phase enter(Phase phase) {
+    if (!enabled_) return Phase::none;
+    if (current_ != Phase::none) end({since_, now_(), step_, 0, -1, current_, CollectiveKind::none});
+    return begin(phase);
+  }
+  /// Phase::collective ends; `before` goes on.
+  void end_collective(uint32_t number, int16_t layer, CollectiveKind kind, Phase before) {
+    if (!enabled_) return;
+    const TimelineRecord record{since_, now_(), step_, number, layer, Phase::collective, kind};
+    end(record);
+    collectives_.push(record);
+    begin(before);
+  }
+  /// A phase that was measured elsewhere, or whose name was not known before its end. It must overlap none.
+  void add(const TimelineRecord& record) {
+    if (!enabled_) return;
+    if (started_ == 0 || record.begin_ns < started_) started_ = record.begin_ns;
+    end(record);
+    if (record.phase == Phase::collective) collectives_.push(record);
+  }
+  /// Of what `from` was charged with, `ns` were `to`: for what is known only later, as when the events of a
+  /// device tell what it did while the host waited for it.
+  void move(Phase from, Phase to, int64_t ns) {
+    nanoseconds_[static_cast<size_t>(from)] -= ns;
+    nanoseconds_[static_cast<size_t>(to)] += ns;
+  }
+
+  /// The number that records get from now on.
+  void set_step(uint64_t step) { step_ = step; }
+  uint64_t step() const { return step_; }
+  int64_t now() const { return now_(); }
+  int64_t nanoseconds(Phase phase) const { return nanoseconds_[static_cast<size_t>(phase)]; }
+  /// All phases, the current one up to now.
+  PhaseTimes snapshot() const {
+    if (started_ == 0) return {};
+    const int64_t time = now_();
+    PhaseTimes times{nanoseconds_, time - started_};
+    if (current_ != Phase::none) times.phase_ns[static_cast<size_t>(current_)] += time - since_;
+    return times;
+  }
+
+  /// From now on the last `count` collectives are remembered; and the last `count` of all phases and steps.
+  void keep_collectives(size_t count) { collectives_ = TimelineRing(count); }
+  void keep_trace(size_t count) { trace_ = TimelineRing(count); }
+  const TimelineRing& collectives() const { return collectives_; }
+  const TimelineRing& trace() const { return trace_; }
+  /// A whole step, for the trace.
+  void add_step(const TimelineRecord& record) {
+    if (enabled_) trace_.push(record);
+  }
+
+  /// False: no clock is read and nothing recorded, to measure what that costs. Only between phases.
+  void enable(bool enabled) { enabled_ = enabled; }
+
+ private:
+  Phase begin(Phase phase) {
+    const Phase before = std::exchange(current_, phase);
+    if (phase == Phase::none) return before;
+    since_ = now_();
+    if (started_ == 0) started_ = since_;
+    return before;
+  }
+  void end(const TimelineRecord& record) {
+    nanoseconds_[static_cast<size_t>(record.phase)] += record.end_ns - record.begin_ns;
+    trace_.push(record);
+  }
+
+  Now now_;
   std::array<int64_t, kNumPhases> nanoseconds_{};
-  Phase current_ = Phase::idle;
-  int64_t since_;
+  Phase current_ = Phase::none;
+  bool enabled_ = true;
+  int64_t since_ = 0;
+  int64_t started_ = 0;  // 0: not yet
+  uint64_t step_ = 0;
+  TimelineRing collectives_, trace_;
 };
 
 /// Enters a phase for a scope, then goes back to the one before.
@@ -65,6 +142,24 @@ class PhaseScope {
  private:
   StepPhases& phases_;
   Phase before_;
+};
+
+/// One whole step of the trace: phases lie within it, whichever step they belong to.
+class StepScope {
+ public:
+  explicit StepScope(StepPhases& phases) : phases_(phases) {
+    if (phases.trace().enabled()) begin_ = phases.now();
+  }
+  ~StepScope() {
+    if (phases_.trace().enabled())
+      phases_.add_step({begin_, phases_.now(), phases_.step(), 0, -1, Phase::none, CollectiveKind::none});
+  }
+  StepScope(const StepScope&) = delete;
+  StepScope& operator=(const StepScope&) = delete;
+
+ private:
+  StepPhases& phases_;
+  int64_t begin_ = 0;
 };
 
 }  // namespace trireme

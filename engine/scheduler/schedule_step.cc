@@ -11,6 +11,7 @@ namespace {
 void clear(StepPlan& plan) {
   plan.kind = StepPlan::Kind::kRun;
   plan.step = 0;
+  plan.after_idle = false;
   plan.slots.clear();
   plan.query_lens.clear();
   plan.context_lens.clear();

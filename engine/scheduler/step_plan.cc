@@ -17,6 +17,8 @@ static_assert(std::endian::native == std::endian::little, "plans travel as the h
 
 constexpr int32_t kMagic = 0x50535254;  // "TRSP"
 constexpr int32_t kVersion = 2;
+constexpr int32_t kLastKind = static_cast<int32_t>(StepPlan::Kind::kTrace);
+constexpr int32_t kAfterIdle = 1 << 8;  // set in the word of the kind
 // magic, version, kind, step (2), num_seqs, num_table_blocks, num_tokens, num_sampled, num_biases,
 // num_banned, num_history, num_prompt_logprobs
 constexpr size_t kHeaderWords = 13;
@@ -56,9 +58,10 @@ absl::Status check_header(const int32_t* words, size_t num_words, const StepPlan
     return refuse("words", static_cast<int64_t>(num_words), absl::StrCat("at least ", kHeaderWords));
   if (words[0] != kMagic) return refuse("magic", words[0], absl::StrCat(kMagic));
   if (words[1] != kVersion) return refuse("version", words[1], absl::StrCat(kVersion));
-  if (!in_range(words[2], 1, 4)) return refuse("kind", words[2], range(1, 4));
+  const int32_t kind = words[2] & ~kAfterIdle;
+  if (!in_range(kind, 1, kLastKind)) return refuse("kind", kind, range(1, kLastKind));
   counts = {words[5], words[6], words[7], words[8], words[9], words[10], words[11], words[12]};
-  const bool run = words[2] == static_cast<int32_t>(StepPlan::Kind::kRun);
+  const bool run = kind == static_cast<int32_t>(StepPlan::Kind::kRun);
   const int64_t first = run ? 1 : 0;
   const int64_t last = run ? INT32_MAX : 0;  // plans of other kinds are empty
   const auto check = [&](const char* field, int64_t count, int64_t least, int64_t most) {
@@ -244,10 +247,10 @@ int32_t size_word(const std::vector<int32_t>& array) { return static_cast<int32_
 void pack(const StepPlan& plan, std::vector<int32_t>& out) {
   out.clear();
   out.insert(out.end(),
-             {kMagic, kVersion, static_cast<int32_t>(plan.kind), static_cast<int32_t>(plan.step),
-              static_cast<int32_t>(plan.step >> 32), plan.num_seqs(), size_word(plan.block_tables),
-              plan.num_tokens(), plan.num_sampled(), size_word(plan.bias_ids), size_word(plan.banned_ids),
-              size_word(plan.history_ids), plan.num_prompt_logprobs()});
+             {kMagic, kVersion, static_cast<int32_t>(plan.kind) | (plan.after_idle ? kAfterIdle : 0),
+              static_cast<int32_t>(plan.step), static_cast<int32_t>(plan.step >> 32), plan.num_seqs(),
+              size_word(plan.block_tables), plan.num_tokens(), plan.num_sampled(), size_word(plan.bias_ids),
+              size_word(plan.banned_ids), size_word(plan.history_ids), plan.num_prompt_logprobs()});
   append_words(plan.slots, out);
   append_words(plan.query_lens, out);
   append_words(plan.context_lens, out);
@@ -268,7 +271,8 @@ void pack(const StepPlan& plan, std::vector<int32_t>& out) {
 absl::Status unpack(const int32_t* words, size_t num_words, const StepPlanLimits& limits, StepPlan& plan) {
   Counts counts{};
   if (absl::Status s = check_header(words, num_words, limits, counts); !s.ok()) return s;
-  plan.kind = static_cast<StepPlan::Kind>(words[2]);
+  plan.kind = static_cast<StepPlan::Kind>(words[2] & ~kAfterIdle);
+  plan.after_idle = (words[2] & kAfterIdle) != 0;
   plan.step = static_cast<uint32_t>(words[3]) | static_cast<uint64_t>(static_cast<uint32_t>(words[4])) << 32;
   const int32_t* next = words + kHeaderWords;
   take_words(next, counts.seqs, plan.slots);

@@ -15,9 +15,11 @@ inline constexpr int32_t kLastToken = -1;
 /// A runner stores K and V of every token of the step, layer by layer, before any of them attends in that
 /// layer: a sequence may attend over blocks that another one of the same plan fills.
 struct StepPlan {
-  enum class Kind : int32_t { kRun = 1, kIdle = 2, kStop = 3, kReport = 4 };
+  enum class Kind : int32_t { kRun = 1, kIdle = 2, kStop = 3, kReport = 4, kTrace = 5 };
   Kind kind = Kind::kRun;
   uint64_t step = 0;  // counts from 1; equal on all ranks
+  /// The leader had nothing to run before this plan: who waited for it was idle, not held up.
+  bool after_idle = false;
 
   // Per sequence, in the order of the batch. A sequence with several query tokens is a prefill chunk.
   std::vector<int32_t> slots;         // engine slot of the sequence, [0, max_num_seqs); -1: padding

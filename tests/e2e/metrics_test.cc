@@ -177,7 +177,7 @@ TEST_F(MetricsE2eTest, BothEndpointsUnderLoadAgreeWithWhatWasSent) {
   scrape_until("every rank has computed and summed", [&](const Scrape& now) {
     bool all = true;
     for (const char* rank : {"0", "1"}) {
-      for (const char* phase : {"compute", "collective"}) {
+      for (const char* phase : {"compute", "collective_transfer"}) {
         // Labels are sorted by name: model_name, phase, rank, replica.
         const std::string key = of_leader("step_phase_seconds_total", "",
                                           std::string(",phase=\"") + phase + "\",rank=\"" + rank + "\"");

@@ -21,7 +21,7 @@ struct Rule {
 const std::vector<Rule>& rules() {
   // Headers of plain data that the context of a forward pass carries down from the runner.
   static const Prefixes kStep = {"engine/runner/workspace.h", "engine/runner/step_phases.h",
-                                 "engine/runner/step_progress.h"};
+                                 "engine/runner/step_progress.h", "engine/runner/collective_scope.h"};
   static const Prefixes kValues = {"engine/config.h", "engine/request.h", "engine/json_document.h",
                                    "engine/base/", "kernels/check.h"};
   const auto with = [](Prefixes a, const Prefixes& b) {

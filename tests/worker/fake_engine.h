@@ -156,11 +156,17 @@ class FakeEngine : public StepEngine {
   /// A millisecond per step.
   int64_t collective_ns() const override { return int64_t{1'000'000} * counts().steps; }
 
-  /// Two ranks; rank r has computed for r + 1 s.
+  /// Two ranks, after 4 s, of which they have waited for 0.25 s and talked for 0.5; rank r has computed for r
+  /// + 1 s.
   absl::StatusOr<std::vector<RankTelemetry>> gather_telemetry() override {
     std::vector<RankTelemetry> ranks(2);
     for (size_t rank = 0; rank < ranks.size(); ++rank) {
-      ranks[rank].phase_ns[static_cast<size_t>(Phase::compute)] = int64_t{1'000'000'000} * (rank + 1);
+      PhaseTimes& times = ranks[rank].times;
+      times.phase_ns[static_cast<size_t>(Phase::compute)] = int64_t{1'000'000'000} * (rank + 1);
+      times.phase_ns[static_cast<size_t>(Phase::collective)] = int64_t{750'000'000};
+      times.wall_ns = int64_t{4'000'000'000};
+      ranks[rank].collective_wait_ns = int64_t{250'000'000};
+      ranks[rank].clock_error_ns = 5000;
       ranks[rank].num_compiled_kernels = 7;
     }
     return ranks;

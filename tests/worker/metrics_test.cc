@@ -103,6 +103,12 @@ TEST_F(LeaderMetricsTest, EveryFamilyHasItsNameHelpAndTypeOnce) {
   }
   EXPECT_TRUE(names.count("trireme:kv_cache_usage_perc"));
   EXPECT_THAT(page(), HasSubstr("\ntrireme:step_phase_seconds_total{rank=\"1\",phase=\"compute\"} 2\n"));
+  for (const char* sample :
+       {"collective_wait\"} 0.25", "collective_transfer\"} 0.5", "unaccounted\"} 1.25"}) {
+    EXPECT_THAT(page(), HasSubstr("\ntrireme:step_phase_seconds_total{rank=\"1\",phase=\"" +
+                                  std::string(sample) + "\n"));
+  }
+  EXPECT_THAT(page(), HasSubstr("\ntrireme:clock_error_seconds{rank=\"1\"} 5e-06\n"));
   EXPECT_THAT(page(), HasSubstr("\ntrireme:compiled_kernels_total{rank=\"0\"} 7\n"));
 }
 

@@ -104,7 +104,8 @@ TEST(StepPlanTest, ArrivesAsItWasSent) {
 }
 
 TEST(StepPlanTest, IdleAndStopPlansAreEmpty) {
-  for (StepPlan::Kind kind : {StepPlan::Kind::kIdle, StepPlan::Kind::kStop, StepPlan::Kind::kReport}) {
+  for (StepPlan::Kind kind :
+       {StepPlan::Kind::kIdle, StepPlan::Kind::kStop, StepPlan::Kind::kReport, StepPlan::Kind::kTrace}) {
     StepPlan plan, received = example();
     plan.kind = kind;
     plan.step = 5;
@@ -116,6 +117,20 @@ TEST(StepPlanTest, IdleAndStopPlansAreEmpty) {
   }
   StepPlan empty, received;
   EXPECT_THAT(send(empty, received).message(), HasSubstr("num_seqs: got 0"));
+}
+
+TEST(StepPlanTest, WhatTheLeaderDidBeforeArrivesWithEveryKind) {
+  StepPlan idle, received = example();
+  idle.kind = StepPlan::Kind::kIdle;
+  for (const StepPlan& sent : {example(), idle}) {
+    for (const bool after_idle : {true, false}) {
+      StepPlan plan = sent;
+      plan.after_idle = after_idle;
+      ASSERT_TRUE(send(plan, received).ok());
+      EXPECT_EQ(received.after_idle, after_idle);
+      EXPECT_EQ(received.kind, plan.kind);
+    }
+  }
 }
 
 struct Spoiled {
