@@ -152,6 +152,14 @@ void add_service_flags(CLI::App& app, WorkerOptions& options) {
   add_seconds(app, "--leader-timeout", options.leader_timeout,
               "a follower that hears nothing from its leader for this long ends");
   add_seconds(app, "--drain-timeout", options.drain_timeout, "for running requests to finish after SIGTERM");
+  app.add_option(
+      "--trace", options.trace_file,
+      "file to write when the job stops in good order: what every rank of the replica did in its last "
+      "steps, for https://ui.perfetto.dev (pid: replica, tid: rank). A job of several replicas writes "
+      "one for each, with the replica's number before the extension");
+  app.add_option("--trace-steps", options.trace_steps, "steps that are kept in memory for --trace")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
   app.add_option("--log-level", options.log_level, "of the lines on standard error")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
       ->capture_default_str();

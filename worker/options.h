@@ -47,6 +47,8 @@ struct WorkerOptions {
   std::chrono::milliseconds load_timeout{1'800'000};
   std::chrono::milliseconds leader_timeout{3'000};
   std::chrono::milliseconds drain_timeout{30'000};
+  std::string trace_file;  // empty: none
+  int trace_steps = 256;
   std::string log_level = "info";
 };
 

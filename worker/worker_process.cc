@@ -2,7 +2,10 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
+#include <filesystem>
 #include <memory>
 #include <set>
 #include <string>
@@ -14,6 +17,7 @@
 #include "engine/engine.h"
 #include "engine/loading.h"
 #include "engine/parallel/agreement.h"
+#include "engine/runner/trace_file.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "worker/active_requests.h"
 #include "worker/engine_adapter.h"
@@ -38,6 +42,17 @@ constexpr std::chrono::seconds kPlanSlack{30};
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Before hours of serving, not after them.
+absl::Status check_writable(const std::string& path) {
+  std::FILE* file = std::fopen(path.c_str(), "ab");
+  if (file == nullptr) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("--trace: cannot write ", path, ": ", std::strerror(errno)));
+  }
+  std::fclose(file);
+  return absl::OkStatus();
 }
 
 class WorkerProcess {
@@ -137,6 +152,7 @@ class WorkerProcess {
     if (assignment_.tp_rank == 0) {
       listen = check_listen(options_.listen, options_.insecure);
       if (options_.metrics_listen) listen.Update(check_listen(*options_.metrics_listen, options_.insecure));
+      if (!options_.trace_file.empty()) listen.Update(check_writable(trace_path()));
     }
     if (auto all = agree_on_success(*replica_, listen, options_.load_timeout); !all.ok()) return all;
     EngineConfig config;
@@ -157,6 +173,7 @@ class WorkerProcess {
     config.local_ranks = options_.local_ranks > 0 ? options_.local_ranks : assignment_.local_ranks;
     config.enable_prefix_cache = options_.prefix_cache;
     config.load_timeout = options_.load_timeout;
+    config.trace_steps = options_.trace_file.empty() ? 0 : options_.trace_steps;
     auto engine = Engine::create(config, *replica_);
     if (!engine.ok()) return engine.status();
     engine_ = *std::move(engine);
@@ -232,9 +249,32 @@ class WorkerProcess {
     std::fflush(stdout);
   }
 
+  std::string trace_path() const {
+    const bool alone = assignment_.tp_size == world_.size();
+    std::filesystem::path path = options_.trace_file;
+    if (!alone) {
+      const std::string number = absl::StrCat(".", assignment_.replica_index);
+      path.replace_filename(path.stem().string() + number + path.extension().string());
+    }
+    return path.string();
+  }
+
+  void write_trace_file(const std::vector<RankTimeline>& ranks) const {
+    const absl::Status written =
+        write_trace(trace_path(), {assignment_.replica_index, assignment_.replica_id}, ranks);
+    if (written.ok())
+      spdlog::info("replica {}: the last {} steps are in {}", assignment_.replica_id, options_.trace_steps,
+                   trace_path());
+    else
+      spdlog::error("{}", std::string(written.message()));
+  }
+
   /// The followers wait for plans already, so whatever goes wrong here ends with a stop plan.
   ExitCode lead() {
-    EngineAdapter adapter(*engine_);
+    EngineAdapter::OnTrace on_trace;
+    if (!options_.trace_file.empty())
+      on_trace = [this](const std::vector<RankTimeline>& ranks) { write_trace_file(ranks); };
+    EngineAdapter adapter(*engine_, on_trace);
     auto served = served_model();
     LeaderProcessOptions process;
     process.registration.set_replica_id(assignment_.replica_id);
