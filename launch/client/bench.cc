@@ -9,6 +9,7 @@
 #include "engine/config.h"
 #include "launch/client/commands.h"
 #include "launch/client/engine_bench.h"
+#include "launch/client/engine_bench_overhead.h"
 #include "launch/client/engine_bench_scenarios.h"
 
 namespace trireme::client {
@@ -51,7 +52,8 @@ absl::Status complete(Flags& flags) {
     }
   }
   if (flags.scenario != "batches") return absl::OkStatus();  // the scenarios set the rest themselves
-  engine.enable_prefix_cache = false;                        // every prompt is to be computed
+  if (!flags.bench.trace_file.empty()) engine.trace_steps = flags.bench.trace_steps;
+  engine.enable_prefix_cache = false;  // every prompt is to be computed
   const int most = *std::max_element(flags.bench.batches.begin(), flags.bench.batches.end());
   engine.max_num_seqs = most;
   engine.max_step_tokens = std::max(engine.max_step_tokens, most);
@@ -94,7 +96,8 @@ nlohmann::json to_json(const EngineBenchReport& report) {
                                {"limit", row.limit},
                                {"ceiling_tokens_per_s", row.ceiling_tokens_per_s},
                                {"decode_phases_ms", phases},
-                               {"decode_host_fraction", row.decode_host_fraction}});
+                               {"decode_host_fraction", row.decode_host_fraction},
+                               {"decode_unaccounted_fraction", row.decode_unaccounted_fraction}});
   }
   return json;
 }
@@ -158,6 +161,12 @@ int run_scenario(const Flags& flags, HostGroup& world) {
   nlohmann::json json;
   if (flags.scenario == "prefix") {
     auto report = run_prefix_scenario(options, world);
+    if (!report.ok()) return fail(report.status());
+    text = report->to_text();
+    json = report->to_json();
+  } else if (flags.scenario == "timelines") {
+    OverheadOptions overhead{options.engine, options.repeats, options.streams};
+    auto report = run_overhead_scenario(overhead, world);
     if (!report.ok()) return fail(report.status());
     text = report->to_text();
     json = report->to_json();
@@ -243,17 +252,24 @@ void add_bench_command(CLI::App& app, int& exit_code) {
           "--scenario", flags->scenario,
           "batches: the speed of each --batch; prefix: time to first token with nine tenths of the prompt "
           "cached, beside a cold one; chunked: inter-token times of streams while a long prompt "
-          "arrives")
-      ->check(CLI::IsMember({"batches", "prefix", "chunked"}))
+          "arrives; timelines: what the accounting of each rank's time costs, steps with and without it in "
+          "turns")
+      ->check(CLI::IsMember({"batches", "prefix", "chunked", "timelines"}))
       ->capture_default_str();
   command->add_option("--prefix-tokens", flags->scenarios.prefix_prompt_tokens, "prompt of scenario prefix")
       ->check(CLI::Range(20, 1 << 20))
       ->capture_default_str();
-  command->add_option("--streams", flags->scenarios.streams, "that decode in scenario chunked")
+  command->add_option("--streams", flags->scenarios.streams, "that decode in scenarios chunked and timelines")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
   command->add_option("--long-tokens", flags->scenarios.long_prompt_tokens, "prompt of scenario chunked")
       ->check(CLI::Range(2, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--trace", options.trace_file,
+                      "file to write in scenario batches: what every rank did in the last steps, for "
+                      "https://ui.perfetto.dev (tid: rank)");
+  command->add_option("--trace-steps", options.trace_steps, "steps that are kept in memory for --trace")
+      ->check(CLI::Range(1, 100000))
       ->capture_default_str();
   command->add_flag("--json", flags->json);
   command->callback([flags, &exit_code] { exit_code = run(*flags); });

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cstring>
 #include <random>
@@ -11,6 +10,7 @@
 #include "engine/loading.h"
 #include "engine/models/causal_lm.h"
 #include "engine/parallel/agreement.h"
+#include "engine/runner/trace_file.h"
 #include "kernels/ceilings.h"
 
 namespace trireme::client {
@@ -31,14 +31,18 @@ double quantile(std::vector<double> values, double q) {
 }
 double median(std::vector<double> values) { return quantile(std::move(values), 0.5); }
 
-/// Nanoseconds.
-using PhaseTimes = std::array<int64_t, kNumPhases>;
-
-PhaseTimes phase_times(const StepPhases& phases) {
-  PhaseTimes times;
-  for (int i = 0; i < kNumPhases; ++i)
-    times[static_cast<size_t>(i)] = phases.nanoseconds(static_cast<Phase>(i));
-  return times;
+/// By name and in order, all but idle, and what they leave of the time between two steps and around them.
+std::vector<std::pair<std::string, double>> milliseconds_by_phase(const PhaseTimes& times, double divisor) {
+  std::vector<std::pair<std::string, double>> result;
+  const auto add = [&](std::string_view name, int64_t ns) {
+    result.emplace_back(name, static_cast<double>(ns) * 1e-6 / divisor);
+  };
+  for (int i = 0; i < kNumPhases; ++i) {
+    const Phase phase = static_cast<Phase>(i);
+    if (phase != Phase::idle) add(phase_name(phase), times.of(phase));
+  }
+  add("unaccounted", times.unaccounted_ns());
+  return result;
 }
 
 /// The ceilings of one moment, all ranks together.
@@ -53,7 +57,7 @@ struct Run {
   double prefill_seconds = 0;
   std::vector<double> decode_seconds;
   double mean_context_len = 0;
-  PhaseTimes decode_phases{};  // of all decode steps
+  PhaseTimes decode_phases;  // of all decode steps
 };
 
 class Bench {
@@ -80,6 +84,7 @@ class Bench {
     for (int batch : options_.batches) {
       if (absl::Status status = measure_batch(batch); !status.ok()) return status;
     }
+    if (absl::Status traced = trace(); !traced.ok()) return traced;
     finish_report();
     return std::move(report_);
   }
@@ -197,13 +202,12 @@ class Bench {
       if (!prefilled && *std::min_element(produced.begin(), produced.end()) > 0) {
         prefilled = true;
         run.prefill_seconds = seconds_since(begin);
-        run.decode_phases = phase_times(engine_->phases());
+        run.decode_phases = engine_->phases().snapshot();
       }
     }
     if (!prefilled)
       return absl::InvalidArgumentError("output tokens: too few for a step in which all take part");
-    const PhaseTimes end = phase_times(engine_->phases());
-    for (size_t i = 0; i < end.size(); ++i) run.decode_phases[i] = end[i] - run.decode_phases[i];
+    run.decode_phases = engine_->phases().snapshot() - run.decode_phases;
     run.mean_context_len = options_.prompt_tokens + 0.5 * options_.output_tokens;
     for (int i = 0; i < batch; ++i) engine_->cancel(first + static_cast<RequestHandle>(i));
     do {  // also without work: the last outputs of what was cancelled are to be taken now, not in the next
@@ -293,19 +297,25 @@ class Bench {
   }
 
   static void set_phases(const std::vector<Run>& runs, BatchFigures& row) {
-    double steps = 0, total = 0, host = 0;
-    for (const Run& run : runs) steps += static_cast<double>(run.decode_seconds.size());
-    for (int i = 0; i < kNumPhases; ++i) {
-      const Phase phase = static_cast<Phase>(i);
-      if (phase == Phase::idle) continue;
-      double milliseconds = 0;
-      for (const Run& run : runs)
-        milliseconds += static_cast<double>(run.decode_phases[static_cast<size_t>(i)]) * 1e-6 / steps;
-      row.decode_phases_ms.push_back({std::string(phase_name(phase)), milliseconds});
-      total += milliseconds;
-      if (phase != Phase::compute && phase != Phase::collective) host += milliseconds;
+    double steps = 0;
+    PhaseTimes sum;
+    for (const Run& run : runs) {
+      steps += static_cast<double>(run.decode_seconds.size());
+      sum = sum - (PhaseTimes{} - run.decode_phases);
     }
-    row.decode_host_fraction = host / total;
+    row.decode_phases_ms = milliseconds_by_phase(sum, steps);
+    const auto wall = static_cast<double>(sum.wall_ns);
+    row.decode_host_fraction =
+        1 - static_cast<double>(sum.of(Phase::compute) + sum.of(Phase::collective)) / wall;
+    row.decode_unaccounted_fraction = static_cast<double>(sum.unaccounted_ns()) / wall;
+  }
+
+  absl::Status trace() {
+    if (options_.trace_file.empty()) return absl::OkStatus();
+    if (world_.rank() != 0) return engine_->follow(kDeadline).status();
+    const auto ranks = engine_->gather_trace();
+    if (!ranks.ok()) return ranks.status();
+    return write_trace(options_.trace_file, {0, "bench"}, *ranks);
   }
 
   void finish_report() {
@@ -318,12 +328,7 @@ class Bench {
     report_.ledger = engine_->ledger();
     report_.resident_bytes = report_.ledger.resident_bytes;
     report_.notes = engine_->notes();
-    for (int i = 0; i < kNumPhases; ++i) {
-      const Phase phase = static_cast<Phase>(i);
-      if (phase == Phase::idle) continue;
-      report_.phases_ms.push_back(
-          {std::string(phase_name(phase)), engine_->phases().nanoseconds(phase) * 1e-6});
-    }
+    report_.phases_ms = milliseconds_by_phase(engine_->phases().snapshot(), 1);
   }
 
   const EngineBenchOptions& options_;

@@ -16,6 +16,8 @@ struct EngineBenchOptions {
   int prompt_tokens = 512;
   int output_tokens = 64;
   int repeats = 3;
+  std::string trace_file;  // empty: none; else engine.trace_steps says how much it holds
+  int trace_steps = 64;
   size_t probe_bytes = size_t{512} << 20;  // read by all ranks together to measure the bandwidth
 };
 
@@ -36,10 +38,12 @@ struct BatchFigures {
   /// library's rate: the longer of the two binds.
   std::string limit;                // memory_name or product_name of the report
   double ceiling_tokens_per_s = 0;  // what that limit allows
-  /// Rank 0, mean of the decode steps: where the time goes, and the part of it that is neither computing nor
-  /// communicating (scheduling, sending the plan, uploading it, sampling, bookkeeping).
+  /// Rank 0, mean of the decode steps: where the time goes, by phase and "unaccounted", and the part of it
+  /// that is neither computing nor communicating (scheduling, sending the plan, uploading it, sampling,
+  /// bookkeeping).
   std::vector<std::pair<std::string, double>> decode_phases_ms;
   double decode_host_fraction = 0;
+  double decode_unaccounted_fraction = 0;  // of the wall time between first and last decode step
 };
 
 struct EngineBenchReport {
@@ -54,7 +58,8 @@ struct EngineBenchReport {
   ByteLedger ledger;           // of rank 0
   std::vector<std::string> notes;
   std::vector<BatchFigures> batches;
-  std::vector<std::pair<std::string, double>> phases_ms;  // of rank 0, over everything measured
+  /// Of rank 0, since its first step; "unaccounted" holds what the benchmark does between its runs, too.
+  std::vector<std::pair<std::string, double>> phases_ms;
 };
 
 /// Collective over `world`; the report is filled on rank 0.

@@ -3,7 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "launch/client/engine_bench_overhead.h"
 #include "launch/client/engine_bench_scenarios.h"
+#include "tests/testing/trace_check.h"
 
 namespace trireme::client {
 namespace {
@@ -56,6 +62,9 @@ TEST(EngineBenchTest, EveryBatchIsMeasuredAndLeavesNothingToTheNext) {
     }
     EXPECT_GT(computing, 0);
     EXPECT_NEAR(row.decode_host_fraction, 1 - computing / step, 1e-9);
+    EXPECT_EQ(row.decode_phases_ms.back().first, "unaccounted");
+    EXPECT_NEAR(row.decode_unaccounted_fraction, row.decode_phases_ms.back().second / step, 1e-9);
+    EXPECT_GE(row.decode_unaccounted_fraction, 0);
   }
 }
 
@@ -71,6 +80,24 @@ TEST(EngineBenchTest, OneShardOfEightHoldsAnEighth) {
   EXPECT_EQ(report->tp_size, 8);
   EXPECT_EQ(report->ledger.rank, 5);
   EXPECT_THAT(report->notes, ::testing::Contains(::testing::HasSubstr("rank 5 of 8 by itself")));
+}
+
+TEST(EngineBenchTest, ATraceOfTheLastStepsIsWritten) {
+  EngineBenchOptions options = tiny_options();
+  options.batches = {2};
+  options.repeats = 1;
+  options.trace_file = ::testing::TempDir() + "/engine_bench_trace.json";
+  options.engine.trace_steps = 100;
+  const auto world = create_single_host_group();
+  ASSERT_TRUE(run_engine_bench(options, *world).ok());
+  std::ostringstream text;
+  text << std::ifstream(options.trace_file).rdbuf();
+  std::filesystem::remove(options.trace_file);
+  auto summary = trireme::testing::check_trace(text.str());
+  EXPECT_THAT(summary.error, ::testing::IsEmpty());
+  const auto events = summary.events[{0, 0}];
+  EXPECT_GE(events.at("step"), options.output_tokens);
+  EXPECT_GE(events.at("phase compute"), options.output_tokens);
 }
 
 TEST(EngineBenchTest, APromptBeyondTheContextIsAnError) {
@@ -117,6 +144,24 @@ TEST(EngineScenarioTest, StreamsGetTheirTokensWhileALongPromptIsComputed) {
   EXPECT_EQ(report->rises.size(), 2u);
   EXPECT_THAT(report->to_text(), ::testing::HasSubstr("median of 2 repeats"));
   EXPECT_EQ(report->to_json()["samples"], 20);
+}
+
+TEST(EngineScenarioTest, TheCostOfTimelinesIsMeasuredInTurns) {
+  OverheadOptions options;
+  options.engine = tiny_options().engine;
+  options.streams = 3;
+  options.steps = 62;
+  options.repeats = 2;
+  const auto world = create_single_host_group();
+  const auto report = run_overhead_scenario(options, *world);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->fours, 2u * (64 - 16) / 4);
+  EXPECT_GT(report->on_ms, 0);
+  EXPECT_GT(report->off_ms, 0);
+  EXPECT_GT(report->report_ms, 0);
+  EXPECT_LE(report->quartile_1, report->overhead);
+  EXPECT_GE(report->quartile_3, report->overhead);
+  EXPECT_EQ(report->to_json()["overhead_fraction"], report->overhead);
 }
 
 TEST(EngineScenarioTest, APromptOfLessThanAChunkIsRefused) {
