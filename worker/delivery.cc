@@ -1,5 +1,6 @@
 #include "worker/delivery.h"
 
+#include <chrono>
 #include <iterator>
 
 namespace trireme::worker {
@@ -34,7 +35,11 @@ void Delivery::run() {
       if (queue_.empty()) return;
       sinks.swap(queue_);
     }
+    const auto begin = std::chrono::steady_clock::now();
     for (const auto& sink : sinks) sink->deliver();
+    const auto took = std::chrono::steady_clock::now() - begin;
+    busy_ns_.fetch_add(std::chrono::duration_cast<std::chrono::nanoseconds>(took).count(),
+                       std::memory_order_relaxed);
     sinks.clear();
   }
 }

@@ -1,7 +1,9 @@
 #pragma once
 // Carries outputs from the engine's thread to the RPC side.
 
+#include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -24,6 +26,8 @@ class Delivery {
 
   /// Takes all of `sinks` and leaves it empty. One lock and one wake-up per call. Any thread.
   void post(std::vector<std::shared_ptr<RequestSink>>& sinks);
+  /// Spent in deliver() since the start. Any thread.
+  int64_t busy_ns() const { return busy_ns_.load(std::memory_order_relaxed); }
 
  private:
   void run();
@@ -32,6 +36,7 @@ class Delivery {
   std::condition_variable posted_;
   std::vector<std::shared_ptr<RequestSink>> queue_;
   bool stopping_ = false;
+  std::atomic<int64_t> busy_ns_{0};
   std::thread thread_;
 };
 

@@ -45,6 +45,7 @@ void Leader::stop(TimePoint deadline) {
 LeaderStatus Leader::status() const {
   LeaderStatus status;
   status.draining = inbox_.closed();
+  status.delivery_ns = delivery_.busy_ns();
   // Before active_: a request leaves the queue only after it has become active.
   status.waiting = inbox_.waiting();
   std::lock_guard lock(mutex_);

@@ -38,6 +38,7 @@ struct LeaderStatus {
   bool drained = false;              // draining, and nothing is left
   std::vector<RankTelemetry> ranks;  // as of telemetry_interval ago at most; empty where there is none
   int64_t ranks_steps = 0;           // engine.steps of that moment
+  int64_t delivery_ns = 0;           // spent in Delivery, beside the steps
 };
 
 /// Moves requests from the inbox into the engine, steps while there is work, and puts the tokens into each

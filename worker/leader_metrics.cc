@@ -91,6 +91,9 @@ void fill_times(const ServingMetrics& metrics, rpc::MetricsPage& page) {
 }
 
 void fill_ranks(const LeaderStatus& status, rpc::MetricsPage& page) {
+  page.counter("delivery_seconds_total",
+               "Of the thread that turns tokens into text and messages, beside the steps.",
+               static_cast<double>(status.delivery_ns) * 1e-9);
   for (size_t rank = 0; rank < status.ranks.size(); ++rank) {
     const RankTelemetry& telemetry = status.ranks[rank];
     const auto add = [&](std::string_view phase, int64_t ns) {

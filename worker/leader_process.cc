@@ -166,6 +166,7 @@ v1::ReplicaReport replica_report(const LeaderStatus& status, const ServingMetric
   for (const RankTelemetry& telemetry : status.ranks)
     fill_times(telemetry, load->rank_times_size(), *load->add_rank_times());
   load->set_rank_times_steps(status.ranks_steps);
+  load->set_delivery_seconds(static_cast<double>(status.delivery_ns) * 1e-9);
   report.set_draining(status.draining);
   report.set_drained(status.drained);
   return report;

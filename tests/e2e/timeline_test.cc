@@ -40,6 +40,7 @@ TEST_F(TimelineE2eTest, TheTimeOfEveryRankIsTold) {
   const CommandResult status = run_trireme({"status", "--json", "--address", address()});
   const nlohmann::json load = status.json["cluster"]["replicas"][0]["load"];
   ASSERT_EQ(load["rank_times"].size(), 2u) << status.output;
+  EXPECT_GT(load.value("delivery_seconds", 0.0), 0);
   for (const nlohmann::json& times : load["rank_times"]) {
     double sum = 0;
     for (const char* phase : {"idle", "schedule", "broadcast", "upload", "compute", "collective_wait",
