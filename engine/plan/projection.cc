@@ -75,6 +75,7 @@ class Projector {
 /// measured on the same device.
 Range efficiency(double base_ms, int base_size, const Range& ms, int size) {
   if (base_ms <= 0 || ms.central <= 0) return {};
+  if (size == base_size) return {1, 1, 1};
   const double share = static_cast<double>(base_size) / size;
   return {share * base_ms / ms.high, share * base_ms / ms.central, share * base_ms / ms.low};
 }

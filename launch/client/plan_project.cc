@@ -14,6 +14,7 @@
 #include "engine/plan/sweep_score.h"
 #include "launch/client/commands.h"
 #include "launch/client/plan_measurements.h"
+#include "launch/client/plan_score.h"
 #include "launch/client/scaling_tables.h"
 #include "nlohmann/json.hpp"
 
@@ -22,6 +23,19 @@ namespace {
 
 // Published curves are of other machines, within 10 % of their own points.
 constexpr double kPublishedUncertainty = 0.10;
+
+constexpr char kProjectJsonHelp[] =
+    "--json of a projection: {kind: \"projection\", projected: true, model (null: not told), backend, "
+    "compute_dtype, skew, all_reduce: [{num_ranks, from, uncertainty}], points: [{tensor_parallel_size, "
+    "batch, "
+    "projected (false: size 1, measured), shard_step_ms, all_reduce_ms, step_ms, tokens_per_s, "
+    "base_tensor_parallel_size, efficiency, prefill_efficiency (null: not measured)}]}, where what may be "
+    "off is "
+    "{low, central, high}. --json of --score: {kind: \"score\", median_absolute_error, "
+    "median_absolute_error_held_out, mean_error, worst_error, points: [{prompt_tokens, output_tokens, "
+    "tensor_parallel_size, published_tokens_per_s, predicted_tokens_per_s, sequences_at_once, held_out, "
+    "error}]}, "
+    "errors as predicted / published - 1.";
 
 struct Flags {
   std::vector<std::string> measured, collectives;
@@ -137,79 +151,6 @@ int run_projection(const Flags& flags, const ScalingTables& tables) {
   return kExitOk;
 }
 
-void print_score(const std::vector<PointScore>& scores) {
-  std::printf("%6s %6s %3s %8s | %10s %10s %7s | %s\n", "prompt", "output", "TP", "at once", "published",
-              "predicted", "error",
-              "time by part: products, cache, attention, elementwise, all-reduce, rest");
-  for (const PointScore& score : scores) {
-    const StepCost& spent = score.predicted.spent;
-    const double total = score.predicted.seconds / 100;
-    std::printf(
-        "%6d %6d %3d %8d | %10.1f %10.1f %+6.1f%% | %3.0f%% %3.0f%% %3.0f%% %3.0f%% %3.0f%% %3.0f%%%s\n",
-        score.point.prompt_tokens, score.point.output_tokens, score.point.tp_size, score.running,
-        score.point.output_tokens_per_s, score.predicted.output_tokens_per_s, 100 * score.error,
-        spent.products / total, spent.cache / total, spent.attention / total, spent.elementwise / total,
-        spent.all_reduce / total, (spent.head + spent.overhead + spent.skew) / total,
-        score.point.held_out ? "  held out" : "");
-  }
-}
-
-struct Summary {
-  std::vector<double> all, held_out;
-  double worst = 0, mean = 0;
-};
-
-Summary summarize(const std::vector<PointScore>& scores) {
-  Summary summary;
-  for (const PointScore& score : scores) {
-    summary.all.push_back(score.error);
-    if (score.point.held_out) summary.held_out.push_back(score.error);
-    summary.mean += score.error / static_cast<double>(scores.size());
-    if (std::abs(score.error) > std::abs(summary.worst)) summary.worst = score.error;
-  }
-  return summary;
-}
-
-void print_summary(const Summary& summary, const SweepConditions& conditions) {
-  std::printf("\nmedian absolute error %.1f %% over %d points, mean error %+.1f %%, worst %+.1f %%",
-              100 * median_absolute(summary.all), static_cast<int>(summary.all.size()), 100 * summary.mean,
-              100 * summary.worst);
-  if (!summary.held_out.empty()) {
-    std::printf("; %.1f %% over the %d held out", 100 * median_absolute(summary.held_out),
-                static_cast<int>(summary.held_out.size()));
-  }
-  std::printf(
-      "\nassumed; no figure is fitted to these points, but what the arithmetic counts (tiles, prompts in "
-      "chunks) was\nchosen with a look at those that are not held out:\n");
-  for (const std::string& line : describe(conditions.fractions)) std::printf("  %s\n", line.c_str());
-  std::printf(
-      "  %d tokens in a step, %d sequences at once at most, KV cache %.0f %% of what the weights leave, no "
-      "eviction: the published runs' settings\n",
-      conditions.max_step_tokens, conditions.max_running, 100 * conditions.kv_share);
-  std::printf(
-      "  prompts in chunks among the decodes; the least of NCCL's and custom published all-reduce curves\n");
-}
-
-nlohmann::json score_json(const std::vector<PointScore>& scores, const Summary& summary) {
-  nlohmann::json json{{"kind", "score"},
-                      {"median_absolute_error", median_absolute(summary.all)},
-                      {"median_absolute_error_held_out", median_absolute(summary.held_out)},
-                      {"worst_error", summary.worst},
-                      {"mean_error", summary.mean},
-                      {"points", nlohmann::json::array()}};
-  for (const PointScore& score : scores) {
-    json["points"].push_back({{"prompt_tokens", score.point.prompt_tokens},
-                              {"output_tokens", score.point.output_tokens},
-                              {"tensor_parallel_size", score.point.tp_size},
-                              {"published_tokens_per_s", score.point.output_tokens_per_s},
-                              {"predicted_tokens_per_s", score.predicted.output_tokens_per_s},
-                              {"sequences_at_once", score.running},
-                              {"held_out", score.point.held_out},
-                              {"error", score.error}});
-  }
-  return json;
-}
-
 absl::StatusOr<SweepConditions> conditions_of(const Flags& flags, const ScalingTables& tables) {
   SweepConditions conditions;
   auto model = tables.models.find(flags.model_name);
@@ -236,16 +177,13 @@ int run_score(const Flags& flags, const ScalingTables& tables) {
   if (!conditions.ok()) return fail(conditions.status());
   auto scores = score_sweep(*points, *conditions, tables.all_reduce);
   if (!scores.ok()) return fail(scores.status());
-  const Summary summary = summarize(*scores);
   if (flags.json) {
-    std::cout << score_json(*scores, summary).dump(2) << "\n";
+    std::cout << score_json(*scores).dump(2) << "\n";
     return kExitOk;
   }
-  std::printf("PREDICTED, not measured: %s, weights %s, KV cache %s, on %s, against %s\n\n",
+  std::printf("PREDICTED, not measured: %s, weights %s, KV cache %s, on %s, against %s\n\n%s",
               conditions->model.shape.name.c_str(), flags.dtype.c_str(), flags.kv_dtype.c_str(),
-              conditions->gpu.name.c_str(), flags.score.c_str());
-  print_score(*scores);
-  print_summary(summary, *conditions);
+              conditions->gpu.name.c_str(), flags.score.c_str(), score_text(*scores, *conditions).c_str());
   return kExitOk;
 }
 
@@ -294,6 +232,7 @@ void add_project_command(CLI::App& app, int& exit_code) {
   command->add_option("--model-table", flags->model_table, "as for `trireme plan`");
   command->add_option("--all-reduce-table", flags->all_reduce_table, "as for `trireme plan`");
   command->add_flag("--json", flags->json);
+  command->footer(kProjectJsonHelp);
   command->callback([flags, &exit_code] { exit_code = run(*flags); });
 }
 

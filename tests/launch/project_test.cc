@@ -164,6 +164,7 @@ TEST_F(ProjectCommandTest, ValidateCountsErrorsRight) {
   EXPECT_NEAR(json["points"][1]["error"].get<double>(), -0.5, 1e-6);
   EXPECT_NEAR(json["points"][2]["error"].get<double>(), 0.25, 1e-6);
   EXPECT_NEAR(json["median_absolute_error"].get<double>(), 0.25, 1e-6);
+  EXPECT_TRUE(json["median_absolute_error_held_out"].is_null());
   EXPECT_NEAR(json["mean_error"].get<double>(), -0.25 / 3, 1e-6);
   EXPECT_NEAR(json["worst_error"].get<double>(), -0.5, 1e-6);
 }

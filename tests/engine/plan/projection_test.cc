@@ -23,7 +23,8 @@ TEST(ProjectionTest, AddsTheSumsThatWereLeftOut) {
   const ProjectedPoint &one = (*points)[0], &four = (*points)[2];
   EXPECT_EQ(one.tp_size, 1);
   EXPECT_EQ(one.step_ms.central, 10);
-  EXPECT_EQ(one.efficiency.central, 1);
+  EXPECT_EQ(one.efficiency.low, 1);
+  EXPECT_EQ(one.efficiency.high, 1);
   EXPECT_EQ(one.step_ms.high, 11);
   // 50 rows: 100,000 bytes, 11 us each, 0.22 ms in all.
   EXPECT_EQ(four.tp_size, 4);
