@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import dataclasses
-import http.client
 import json
 import re
 import resource
@@ -105,8 +104,7 @@ def _drive(
 
     absent: dict[str, str] = {}
     status = service.status()
-    replicas = service.in_order(status["cluster"]["replicas"])
-    before = _phases(replicas, signals, absent)
+    before = _settled(service, signals)
     ranks = service.local_ranks()
     tell("measuring")
     began = time.monotonic()
@@ -122,8 +120,8 @@ def _drive(
     machine_record = machine.end(now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime)
     cpu_after = {rank.pid: processes.cpu_seconds(rank.pid) for rank in ranks}
     watched_s = time.monotonic() - began
-    after = _phases(replicas, signals, absent)
-    _check_same_replicas(replicas, service.status()["cluster"]["replicas"])
+    after = _settled(service, signals)
+    _check_same_replicas(before, after)
     service.check_running()
     if gpus.absent:
         absent["power" if service.backend == "cpu" else "utilization and power"] = gpus.absent
@@ -135,7 +133,7 @@ def _drive(
         "model": status.get("model"),
         "version": status["cluster"]["version"],
     }
-    rank_records = _rank_records(replicas, before, after, report["duration_s"])
+    rank_records = _rank_records(before, after, report["duration_s"])
     for rank in ranks:
         mine = next((r for r in rank_records if (r["replica"], r["rank"]) == (rank.replica, rank.rank)), None)
         if mine is not None:
@@ -202,26 +200,16 @@ def _first_error(said: str) -> str:
     return (error[1].strip() if error else said[-300:]) or "it said nothing"
 
 
-def _phases(
-    replicas: list[dict[str, Any]], signals: processes.Signals, absent: dict[str, str]
-) -> list[probes.Phases]:
-    """Of each replica; empty, with a word in `absent`, where its leader cannot be asked."""
-    result = []
-    for replica in replicas:
-        try:
-            result.append(probes.fresh_phases(metrics_address(replica), signals))
-        except (OSError, http.client.HTTPException) as error:
-            absent["phases"] = f"of replica {replica['replica_id']}: {metrics_address(replica)}: {error}"
-            result.append({})
-    return result
-
-
-def metrics_address(replica: dict[str, Any]) -> str:
-    """A leader that listens everywhere is asked at the host where the coordinator finds it."""
-    host, _, port = replica["metrics_address"].rpartition(":")
-    return (
-        f"{replica['address'].rpartition(':')[0]}:{port}" if host in ("0.0.0.0", "[::]") else f"{host}:{port}"
-    )
+def _settled(service: Service, signals: processes.Signals) -> list[dict[str, Any]]:
+    """The replicas, as serve.sh numbers them, once nothing runs and their ranks have told of all they did."""
+    deadline = time.monotonic() + probes.TELEMETRY_S
+    while True:
+        replicas = service.in_order(service.status()["cluster"]["replicas"])
+        if replicas and all(probes.are_complete(replica) for replica in replicas):
+            return replicas
+        if time.monotonic() > deadline:
+            raise PointFailed(f"for {probes.TELEMETRY_S} s the ranks did not tell where their time went")
+        signals.sleep(0.1)
 
 
 def _check_same_replicas(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
@@ -233,11 +221,12 @@ def _check_same_replicas(before: list[dict[str, Any]], after: list[dict[str, Any
 
 
 def _rank_records(
-    replicas: list[dict[str, Any]], before: list[probes.Phases], after: list[probes.Phases], load_s: float
+    before: list[dict[str, Any]], after: list[dict[str, Any]], load_s: float
 ) -> list[dict[str, Any]]:
     records = []
-    for index, replica in enumerate(replicas):
-        phases = probes.phases_between(before[index], after[index], load_s)
+    for index, replica in enumerate(after):
+        phases = probes.phases_between(probes.rank_times(before[index]), probes.rank_times(replica), load_s)
+        errors = [times["clock_error_seconds"] for times in replica["load"]["rank_times"]]
         for rank, info in enumerate(replica["ranks"]):
             records.append(
                 {
@@ -250,6 +239,7 @@ def _rank_records(
                     "cpu_seconds": None,
                     "cpu_utilization": None,
                     "phases": phases.get(rank),
+                    "clock_error_s": errors[rank] if rank < len(errors) else None,
                 }
             )
     return records

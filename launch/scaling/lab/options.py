@@ -138,6 +138,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="X",
         help="pass X on to serve.sh, e.g. --serve-option=--worker-option --serve-option=--kv-memory=1GiB; may be repeated",
     )
+    p.add_argument(
+        "--trace",
+        action="store_true",
+        help="of layouts of one replica, keep what each rank did in its last steps: "
+        "DIR/logs/POINT/trace.json, for ui.perfetto.dev",
+    )
     p.add_argument("--ready-timeout", default="600", metavar="S", help="for a service to start [600]")
     p.add_argument(
         "--point-timeout", default="600", metavar="S", help="for the load of a point, and its warm-up [600]"

@@ -6,56 +6,40 @@ import re
 import shutil
 import subprocess
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 from . import processes
-from .service import PointFailed
 
 Phases = dict[int, dict[str, float]]  # by rank of the replica, seconds by phase
 
-_SAMPLE = re.compile(r"^trireme:step_phase_seconds_total\{(.*)\} (\S+)$", re.MULTILINE)
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-TELEMETRY_S = 10  # leaders gather once a second
+TELEMETRY_S = 20  # leaders ask their ranks when the work runs out, and once a second
 
 
-def parse_phases(page: str) -> Phases:
-    """trireme:step_phase_seconds_total of a Prometheus page."""
-    phases: Phases = {}
-    for labels, value in _SAMPLE.findall(page):
-        names = dict(_LABEL.findall(labels))
-        if names.get("rank", "").isdigit() and "phase" in names:
-            phases.setdefault(int(names["rank"]), {})[names["phase"]] = float(value)
-    return phases
+def rank_times(replica: dict[str, Any]) -> Phases:
+    """Of a replica of `trireme status --json`: what its ranks told of themselves, in their order. wall is the sum of all, and no phase."""
+    return {
+        rank: {
+            name.removesuffix("_seconds"): float(value)
+            for name, value in times.items()
+            if name.endswith("_seconds") and name not in ("wall_seconds", "clock_error_seconds")
+        }
+        for rank, times in enumerate(replica["load"].get("rank_times", []))
+    }
 
 
-def read_page(address: str) -> str:
-    """OSError when nobody answers in time. Never through a proxy."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"http://{address}/metrics", timeout=10) as response:
-        return response.read(16 << 20).decode("utf-8", "replace")
-
-
-def fresh_phases(address: str, signals: processes.Signals) -> Phases:
-    """What every rank says of itself from now on: waits until the leader has asked its ranks again."""
-    deadline = time.monotonic() + TELEMETRY_S
-    before = parse_phases(read_page(address))
-    while True:
-        signals.sleep(0.05)
-        now = parse_phases(read_page(address))
-        if before and now and all(now.get(rank) != phases for rank, phases in before.items()):
-            return now
-        before = before or now
-        if time.monotonic() > deadline:
-            raise PointFailed(
-                f"http://{address}/metrics: the ranks' phases have not changed for {TELEMETRY_S} s"
-            )
+def are_complete(replica: dict[str, Any]) -> bool:
+    """Whether its ranks have told of all they did, and do nothing now."""
+    load = replica["load"]
+    return (
+        load["running_requests"] + load["waiting_requests"] == 0
+        and load.get("rank_times_steps") == load["steps"]
+    )
 
 
 def phases_between(before: Phases, after: Phases, load_s: float) -> dict[int, dict[str, float]]:
-    """Seconds of each phase within the load. Telemetry begins before it and ends after it: nothing but idling lies
-    there, so what its window is longer than the load is taken off `idle`."""
+    """Seconds of each phase within the load. What was told before it and after it is further apart than the load is
+    long: nothing but idling lies there, so the difference is taken off `idle`."""
     result = {}
     for rank, now in after.items():
         spent = {

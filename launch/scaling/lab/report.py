@@ -14,8 +14,9 @@ METHOD = [
     "devices, and of those the smallest tensor-parallel size. Efficiency is throughput per device over the baseline's.",
     "Strong scaling: the same load for every layout. Weak scaling: that load for each device.",
     "TTFT, ITL and TPOT are exact percentiles over all samples of a run, as clients see them (trireme bench serve).",
-    "Phases are of the repeat with the median throughput. Ranks tell them once a second; what their window is longer "
-    "than the load is idling and is taken off.",
+    "Phases are of the repeat with the median throughput, each by a clock of its own; what none covers is unaccounted. "
+    "Waiting for a slower rank is told from transfer by comparing the ranks' arrivals, on clocks aligned within "
+    "clock_error_s. Idling before and after the load is taken off.",
     "Peak memory is each rank's largest resident size since its start, loading included (VmHWM), of all repeats.",
     "An oversubscribed layout has more threads than the host has cores: its ranks take turns.",
 ]

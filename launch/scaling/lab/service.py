@@ -37,6 +37,7 @@ class ServiceOptions:
     build: Path
     pass_on: tuple[str, ...]  # to serve.sh as they are
     ready_timeout_s: int
+    trace: bool
 
     def command(self, layout: Layout, threads_per_rank: int, run_dir: Path) -> list[str]:
         options = {
@@ -53,6 +54,8 @@ class ServiceOptions:
             "run-dir": run_dir,
         }
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        if self.trace and layout.replicas == 1:  # several would write the same file
+            words += ["--worker-option", "--trace", "--worker-option", str(run_dir / "trace.json")]
         return [str(REPOSITORY / "launch/serve.sh"), *words, *self.pass_on]
 
 

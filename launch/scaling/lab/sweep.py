@@ -64,6 +64,7 @@ class Sweep:
             self._build,
             tuple(self._pass_on()),
             options.ready_timeout,
+            options.trace,
         )
         self._load = LoadOptions(options.dataset, options.goodput, options.seed, options.point_timeout)
 
@@ -77,11 +78,7 @@ class Sweep:
 
     def _pass_on(self) -> list[str]:
         """Of this command line to serve.sh."""
-        words = hosts.network_options(self.options)
-        if self.options.hostfile:
-            # Leaders on other hosts are asked for their phases from here.
-            words += ["--worker-option", "--metrics-listen", "--worker-option", "0.0.0.0:0"]
-        return words + self.options.serve_option
+        return hosts.network_options(self.options) + self.options.serve_option
 
     def description(self) -> dict[str, Any]:
         """experiment.json. What is under `settings` makes it this experiment and no other."""
@@ -105,6 +102,7 @@ class Sweep:
             "goodput": options.goodput,
             "seed": options.seed,
             "hostfile": hostfile,
+            "trace": options.trace,
             "serve_options": self._pass_on(),
             "host": self._hardware["host"],
             "cores": self._hardware["cores"],

@@ -7,21 +7,19 @@ import synthetic  # noqa: F401, finds the lab
 
 from lab import hosts, probes
 from lab.experiment import Layout
-from lab.measure import metrics_address
-
-
-PAGE = """\
-# TYPE trireme:step_phase_seconds_total counter
-trireme:step_phase_seconds_total{model_name="m \\"x\\"",rank="0",phase="compute",replica="j-0"} 1.5
-trireme:step_phase_seconds_total{model_name="m",rank="0",phase="idle",replica="j-0"} 2e1
-trireme:step_phase_seconds_total{model_name="m",rank="1",phase="idle",replica="j-0"} 3
-trireme:num_requests_running{model_name="m"} 4
-"""
 
 
 class ProbesTest(unittest.TestCase):
-    def test_phases_are_found_in_a_page(self) -> None:
-        self.assertEqual(probes.parse_phases(PAGE), {0: {"compute": 1.5, "idle": 20.0}, 1: {"idle": 3.0}})
+    def test_phases_are_found_in_a_status(self) -> None:
+        times = {"wall_seconds": 9.0, "clock_error_seconds": 0.1, "collectives": 3, "compute_seconds": 1.5}
+        replica = {"load": {"rank_times": [{"rank": 0, "idle_seconds": 2} | times, {"rank": 1} | times]}}
+        self.assertEqual(probes.rank_times(replica), {0: {"idle": 2.0, "compute": 1.5}, 1: {"compute": 1.5}})
+
+    def test_times_are_complete_when_nothing_runs_and_all_steps_are_in_them(self) -> None:
+        load = {"running_requests": 0, "waiting_requests": 0, "rank_times_steps": 7, "steps": 7}
+        self.assertTrue(probes.are_complete({"load": load}))
+        for change in ({"running_requests": 1}, {"waiting_requests": 1}, {"rank_times_steps": 6}):
+            self.assertFalse(probes.are_complete({"load": load | change}))
 
     def test_idling_before_and_after_the_load_is_taken_off(self) -> None:
         before = {0: {"compute": 1.0, "idle": 10.0}}
@@ -44,14 +42,6 @@ class ProbesTest(unittest.TestCase):
         self.assertEqual(first["utilization_percent"], {"mean": 75.0, "max": 100.0})
         self.assertEqual(first["power_w"], {"mean": 400.5, "max": 500.5})
         self.assertNotIn("power_w", second)
-
-    def test_a_leader_that_listens_everywhere_is_asked_where_the_coordinator_finds_it(self) -> None:
-        self.assertEqual(
-            metrics_address({"address": "10.0.0.2:4000", "metrics_address": "0.0.0.0:9000"}), "10.0.0.2:9000"
-        )
-        self.assertEqual(
-            metrics_address({"address": "10.0.0.2:4000", "metrics_address": "10.1.0.2:9000"}), "10.1.0.2:9000"
-        )
 
     def test_a_survey_of_hosts_is_read(self) -> None:
         survey = hosts.parse_survey("place 2x2 a:2 b:1,c:1\nplace 1x1 a:1\ncores a 8\ncores b 4\ncores c -\n")
