@@ -38,6 +38,11 @@ void multiply_add(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
   simt::mma_m16n8k16<T>(c, a, b, where);
 }
 
+inline void publish(uint32_t* flag, uint32_t value) { __atomic_store_n(flag, value, __ATOMIC_RELEASE); }
+inline void wait_until_published(const uint32_t* flag, uint32_t value) {
+  simt::wait_until_reached(flag, value);
+}
+
 #else
 
 __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
@@ -95,6 +100,19 @@ __device__ __forceinline__ void multiply_add<__half>(float (&c)[4], const uint32
       "{%0, %1, %2, %3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+/// Writes `value` for threads of any device: who sees it sees what this block wrote before its last barrier.
+__device__ __forceinline__ void publish(uint32_t* flag, uint32_t value) {
+  asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(flag), "r"(value) : "memory");
+}
+/// Waits until another thread, of any device, has published `value` or a later one of numbers that go up by
+/// one (and from the last to 0).
+__device__ __forceinline__ void wait_until_published(const uint32_t* flag, uint32_t value) {
+  uint32_t seen;
+  do {
+    asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(seen) : "l"(flag) : "memory");
+  } while (static_cast<int32_t>(seen - value) < 0);
 }
 
 #endif

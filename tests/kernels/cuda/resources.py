@@ -27,6 +27,9 @@ WANTED = [
     (rf"add_kernel<{VECTOR}>", {"LDG.128": 2, "STG.128": 1}),
     (rf"silu_mul_kernel<{VECTOR}>", {"LDG.128": 2, "STG.128": 1}),
     (r"gather_kernel<(\w+), \1, [48]>", {"LDG.128": 1, "STG.128": 1}),
+    # Its own tensor and each rank's part; the part and the sum.
+    (rf"one_shot_kernel<(?:float|{HALF}), 2>", {"LDG.128": 3, "STG.128": 2}),
+    (rf"one_shot_kernel<(?:float|{HALF}), 8>", {"LDG.128": 9, "STG.128": 2}),
     (rf"rms_norm_kernel<{VECTOR}, false>", {"LDG.128": 3, "STG.128": 1}),
     (rf"rms_norm_kernel<{VECTOR}, true>", {"LDG.128": 4, "STG.128": 2}),
 ]

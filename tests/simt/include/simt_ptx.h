@@ -4,6 +4,7 @@
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <sched.h>
 
 namespace simt {
 
@@ -60,6 +61,11 @@ inline void ldmatrix_x4(uint32_t (&out)[4], const void* row, bool transposed,
     }
     out[m] = pair[0] | static_cast<uint32_t>(pair[1]) << 16;
   }
+}
+
+/// A wait for another device, whose threads are not of this grid: the host's thread gives its turn away.
+inline void wait_until_reached(const uint32_t* flag, uint32_t value) {
+  while (static_cast<int32_t>(__atomic_load_n(flag, __ATOMIC_ACQUIRE) - value) < 0) sched_yield();
 }
 
 }  // namespace simt
