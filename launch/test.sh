@@ -10,7 +10,7 @@ launch/test.sh [--all]
 Installs missing Debian packages, builds preset cpu, runs its tests, compiles the CUDA sources where nvcc is found,
 judges what the compiler made of them, builds the programs with them, and runs the tests labelled gpu where there is a GPU.
   --all   also: the property tests with 10,000 cases each; all tests under AddressSanitizer and UndefinedBehaviorSanitizer, the tests labelled tsan under
-          ThreadSanitizer, and each fuzz target for 30 seconds (clang 14)
+          ThreadSanitizer, each fuzz target for 30 seconds (clang 14), and a job of a real Slurm on this machine
 The last line is "N passed, N failed, N skipped"; a build that fails counts as one failure. Exit code 0 when none failed.
 END
 }
@@ -125,6 +125,16 @@ run_fuzz_targets() {
   done
 }
 
+# The demo model as a job of a real Slurm on this machine.
+run_slurm_test() {
+  "$root/tests/e2e/slurm_test.sh" "$root/build/cpu/bin" </dev/null
+  case $? in
+    0) passed=$((passed + 1)) ;;
+    77) skipped=$((skipped + 1)) ;;
+    *) fail "tests/e2e/slurm_test.sh" ;;
+  esac
+}
+
 sets=(build test)
 $all && sets+=(all)
 install_packages "${sets[@]}"
@@ -133,6 +143,7 @@ if $all; then compile_cuda "80;89;90a-real;90-virtual"; else compile_cuda 90a-re
 run_gpu_tests
 if $all; then
   TRIREME_PROPERTY_CASES=10000 run_ctest cpu -R PropertyTest
+  run_slurm_test
   run_sanitizers
   run_fuzz_targets
 fi
