@@ -121,7 +121,10 @@ class Loader {
                                       std::min(config_.load_timeout, kConnectTimeout));
     if (!group.ok()) return group.status();
     rank_.group = *std::move(group);
-    if (host_.size() > 1) rank_.notes.push_back(absl::StrCat("collectives: ", rank_.group->name()));
+    if (host_.size() > 1) {
+      rank_.notes.push_back(absl::StrCat("collectives: ", rank_.group->name(),
+                                         "; all-reduce: ", describe_all_reduce(*rank_.group)));
+    }
     return absl::OkStatus();
   }
 

@@ -78,4 +78,32 @@ absl::StatusOr<int64_t> agree_on_minimum(HostGroup& group, int64_t mine, std::ch
   return number;
 }
 
+// All of them one behind the other, each after its length.
+absl::StatusOr<std::vector<std::string>> share_bytes(HostGroup& group, const std::string& mine,
+                                                     std::chrono::milliseconds deadline) {
+  auto joined = decide(group, mine, deadline, [](const std::vector<std::string>& all) {
+    std::string bytes;
+    for (const std::string& one : all) {
+      const auto length = static_cast<uint32_t>(one.size());
+      bytes.append(reinterpret_cast<const char*>(&length), sizeof(length));
+      bytes += one;
+    }
+    return bytes;
+  });
+  if (!joined.ok()) return joined.status();
+  std::vector<std::string> parts;
+  for (size_t at = 0; at < joined->size();) {
+    uint32_t length = 0;
+    if (joined->size() - at < sizeof(length)) break;
+    std::memcpy(&length, joined->data() + at, sizeof(length));
+    at += sizeof(length);
+    if (joined->size() - at < length) break;
+    parts.push_back(joined->substr(at, length));
+    at += length;
+  }
+  if (parts.size() != static_cast<size_t>(group.size()))
+    return absl::InternalError("shared bytes: not one part for each rank");
+  return parts;
+}
+
 }  // namespace trireme

@@ -4,6 +4,8 @@
 
 #include <chrono>
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -16,5 +18,9 @@ absl::Status agree_on_success(HostGroup& group, const absl::Status& mine, std::c
 
 /// The smallest value any rank gave.
 absl::StatusOr<int64_t> agree_on_minimum(HostGroup& group, int64_t mine, std::chrono::milliseconds deadline);
+
+/// Bytes of every rank, by rank, on every rank.
+absl::StatusOr<std::vector<std::string>> share_bytes(HostGroup& group, const std::string& mine,
+                                                     std::chrono::milliseconds deadline);
 
 }  // namespace trireme

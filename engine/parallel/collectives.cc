@@ -56,6 +56,17 @@ absl::StatusOr<std::unique_ptr<ProcessGroup>> create_process_group(const std::st
   return create_staged_process_group(std::move(group), backend);
 }
 
+std::string describe_all_reduce(const ProcessGroup& group) {
+  constexpr int64_t kLeast = int64_t{1} << 10, kMost = int64_t{1} << 30;
+  std::string text, last = group.all_reduce_algorithm(kLeast);
+  for (int64_t bytes = 2 * kLeast; bytes <= kMost; bytes *= 2) {
+    const std::string next = group.all_reduce_algorithm(bytes);
+    if (next != last) absl::StrAppend(&text, last, " up to ", bytes / 2 / kLeast, " KiB, ");
+    last = next;
+  }
+  return absl::StrCat(text, last, text.empty() ? "" : " above");
+}
+
 std::string nccl_version_text(int version) {
   return absl::StrCat(version / 10'000, ".", version / 100 % 100, ".", version % 100);
 }

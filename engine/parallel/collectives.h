@@ -23,6 +23,9 @@ absl::StatusOr<std::unique_ptr<ProcessGroup>> create_process_group(const std::st
                                                                    Backend& backend,
                                                                    std::chrono::milliseconds deadline);
 
+/// Which way all-reduces of which sizes go, e.g. "one exchange up to 256 KiB, nccl 2.28.9 above".
+std::string describe_all_reduce(const ProcessGroup& group);
+
 /// What a rank tells the others before NCCL is started.
 struct NcclRank {
   std::string host;

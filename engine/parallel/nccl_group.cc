@@ -19,6 +19,7 @@
 #include "engine/parallel/agreement.h"
 #include "engine/parallel/collectives.h"
 #include "engine/parallel/nccl_memory.h"
+#include "engine/parallel/nccl_one_shot.h"
 #include "engine/parallel/process_guard.h"
 
 namespace trireme {
@@ -94,14 +95,14 @@ class NcclProcessGroup final : public ProcessGroup {
   int size() const override { return host_.size(); }
   std::string name() const override { return "nccl"; }
   bool can_be_captured() const override { return true; }
-  std::string all_reduce_algorithm(int64_t) const override {
+  std::string all_reduce_algorithm(int64_t bytes) const override {
+    if (one_shot_ != nullptr && bytes <= one_shot_->limit_bytes()) return "one exchange over peer memory";
     return absl::StrCat("nccl ", nccl_version_text(version_));
   }
 
   void all_reduce_sum(const Tensor& tensor) override {
-    TRIREME_CHECK(tensor.contiguous());
-    NCCL_CHECK(ncclAllReduce(tensor.data, tensor.data, static_cast<size_t>(tensor.size()),
-                             nccl_dtype(tensor.dtype), ncclSum, communicator_.get(), stream_));
+    if (one_shot_ != nullptr && one_shot_->takes(tensor)) return one_shot_->all_reduce_sum(tensor);
+    all_reduce_by_nccl(tensor);
   }
 
   // The parts arrive one behind the other and are put side by side from there.
@@ -147,6 +148,14 @@ class NcclProcessGroup final : public ProcessGroup {
     return register_nccl_window(communicator_.get(), version_, *std::move(memory));
   }
 
+  /// Looks for a faster way for small sums.
+  absl::Status try_one_shot() {
+    auto one_shot = OneShotAllReduce::create(
+        host_, backend_, [this](const Tensor& tensor) { all_reduce_by_nccl(tensor); }, deadline_);
+    if (one_shot.ok()) one_shot_ = *std::move(one_shot);
+    return one_shot.status();
+  }
+
   /// Each collective once, so that connections are made now, and seen to be right.
   absl::Status try_out() {
     auto numbers = backend_.allocate(sizeof(float) * static_cast<size_t>(size() + 1));
@@ -172,6 +181,11 @@ class NcclProcessGroup final : public ProcessGroup {
   }
 
  private:
+  void all_reduce_by_nccl(const Tensor& tensor) {
+    TRIREME_CHECK(tensor.contiguous());
+    NCCL_CHECK(ncclAllReduce(tensor.data, tensor.data, static_cast<size_t>(tensor.size()),
+                             nccl_dtype(tensor.dtype), ncclSum, communicator_.get(), stream_));
+  }
   static absl::Status wrong(const char* what, float got, float wanted) {
     return absl::InternalError(absl::StrCat("NCCL ", what, " ", got, ", wanted ", wanted,
                                             ": the links between these GPUs corrupt data"));
@@ -199,6 +213,7 @@ class NcclProcessGroup final : public ProcessGroup {
   const std::chrono::milliseconds deadline_;
   const cudaStream_t stream_;
   Buffer arrived_;  // rank 0: parts of the other ranks
+  std::unique_ptr<OneShotAllReduce> one_shot_;
 };
 
 absl::StatusOr<NcclRank> describe_rank() {
@@ -262,6 +277,10 @@ absl::StatusOr<std::unique_ptr<ProcessGroup>> create_nccl_process_group(HostGrou
                                                                         std::chrono::milliseconds deadline) {
   if (host.size() == 1) return create_single_process_group();
   auto mine = describe_rank();
+  // The default stream would not wait for the backend's work, nor that for it.
+  if (mine.ok() && backend.stream() == nullptr)
+    mine = absl::FailedPreconditionError(
+        absl::StrCat("NCCL: backend ", backend.name(), " has no stream to add to"));
   if (absl::Status all = agree_on_success(host, mine.status(), deadline); !all.ok()) return all;
   if (absl::Status all = agree_on_nccl(host, *mine, deadline); !all.ok()) return all;
   auto id = share_unique_id(host, deadline);
@@ -275,6 +294,7 @@ absl::StatusOr<std::unique_ptr<ProcessGroup>> create_nccl_process_group(HostGrou
       deadline, absl::StrCat(who, ": the first collectives over NCCL did not end within ", deadline.count(),
                              " ms, so this process ends (exit 70)"));
   if (absl::Status all = agree_on_success(host, group->try_out(), deadline); !all.ok()) return all;
+  if (absl::Status all = agree_on_success(host, group->try_one_shot(), deadline); !all.ok()) return all;
   return group;
 }
 

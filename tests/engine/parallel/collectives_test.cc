@@ -56,6 +56,12 @@ TEST(CollectivesTest, OnTheCpuTheGroupIsThatOfMpi) {
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(CollectivesTest, TheWaysOfAllReducesAreToldBySize) {
+  const auto group = create_mpi_process_group(world());
+  EXPECT_EQ(describe_all_reduce(*group),
+            world().size() == 1 ? "none" : "exchange of everything up to 64 KiB, exchange of halves above");
+}
+
 TEST(NcclRanksTest, AGpuForEachRankAndOneVersionAreFine) {
   EXPECT_TRUE(check_nccl_ranks({{"a", "0000:01:00.0", 22809}, {"a", "0000:02:00.0", 22809}}).ok());
   EXPECT_TRUE(check_nccl_ranks({{"a", "0000:01:00.0", 22809}, {"b", "0000:01:00.0", 22809}}).ok());

@@ -99,6 +99,18 @@ TEST(AgreementTest, TheSmallestNumberWins) {
   EXPECT_EQ(*least, int64_t{1} << (40 - (world().size() - 1)));
 }
 
+TEST(AgreementTest, EveryRankGetsTheBytesOfAll) {
+  // Of any length and content, none included.
+  const auto bytes_of = [](int rank) {
+    return std::string(static_cast<size_t>(rank) * 37, static_cast<char>(rank));
+  };
+  const auto all = share_bytes(world(), bytes_of(world().rank()), kDeadline);
+  ASSERT_TRUE(all.ok()) << all.status();
+  ASSERT_EQ(static_cast<int>(all->size()), world().size());
+  for (int rank = 0; rank < world().size(); ++rank)
+    EXPECT_EQ((*all)[static_cast<size_t>(rank)], bytes_of(rank));
+}
+
 TEST(HostGroupTest, SplitMakesGroupsByColorOrderedByKey) {
   const auto half = world().split(world().rank() % 2, -world().rank());
   EXPECT_EQ(half->size(), (world().size() + (world().rank() % 2 == 0 ? 1 : 0)) / 2);
