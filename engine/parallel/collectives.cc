@@ -24,6 +24,20 @@ absl::StatusOr<std::vector<NcclRank>> parse(const std::vector<std::string>& text
   return ranks;
 }
 
+/// What one rank's device sums no other kind's can.
+absl::Status agree_on_backend(HostGroup& host, const std::string& backend,
+                              std::chrono::milliseconds deadline) {
+  auto backends = share_bytes(host, backend, deadline);
+  if (!backends.ok()) return backends.status();
+  for (size_t rank = 1; rank < backends->size(); ++rank) {
+    if ((*backends)[rank] == backends->front()) continue;
+    return absl::FailedPreconditionError(absl::StrCat("collectives: rank 0 has backend ", backends->front(),
+                                                      ", rank ", rank, " has ", (*backends)[rank],
+                                                      ", wanted the same on all ranks"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> choose_collectives(const std::string& wish, const std::string& backend,
@@ -50,6 +64,7 @@ absl::StatusOr<std::unique_ptr<ProcessGroup>> create_process_group(const std::st
   auto chosen = choose_collectives(wish, backend.name(), has_nccl());
   if (absl::Status all = agree_on_success(host, chosen.status(), deadline); !all.ok()) return all;
   if (host.size() == 1) return create_single_process_group();
+  if (absl::Status same = agree_on_backend(host, backend.name(), deadline); !same.ok()) return same;
   if (*chosen == "nccl") return create_nccl_process_group(host, backend, deadline);
   auto group = create_mpi_process_group(host);
   if (backend.name() == "cpu") return group;

@@ -6,7 +6,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "engine/backend_choice.h"
 #include "engine/parallel/agreement.h"
+#include "engine/parallel/collectives.h"
 #include "launch/client/collective_report.h"
 #include "launch/client/commands.h"
 
@@ -18,6 +20,7 @@ constexpr std::chrono::minutes kDeadline{1};
 struct Flags {
   std::vector<std::string> operations = {"all_reduce"};
   std::string sizes = "4KiB:64MiB:x2", json_path;
+  std::string backend = "auto", collectives = "auto";
   CollectiveBenchOptions bench;
 };
 
@@ -48,13 +51,13 @@ int run(Flags& flags) {
   HostGroup& world = **opened;
   std::ofstream json_file;
   absl::Status ready = complete(flags, world.rank(), json_file);
-  CpuOptions options;
-  options.num_threads = 1;
-  auto backend = create_cpu_backend(options);
+  std::vector<std::string> notes;
+  auto backend = choose_backend({flags.backend, world.local_rank(), 1, DType::f32}, notes);
   ready.Update(backend.status());
   if (absl::Status all = agree_on_success(world, ready, kDeadline); !all.ok()) return fail(all, &world);
-  const auto group = create_mpi_process_group(world);
-  auto report = run_collective_bench(flags.bench, world, *group, **backend);
+  const auto group = create_process_group(flags.collectives, world, **backend, kDeadline);
+  if (!group.ok()) return fail(group.status(), &world);
+  auto report = run_collective_bench(flags.bench, world, **group, **backend);
   if (!report.ok()) return fail(report.status(), &world);
   if (world.rank() != 0) return kExitOk;
   std::printf("%s", to_text(*report).c_str());
@@ -81,6 +84,14 @@ void add_collective_bench_command(CLI::App& bench, int& exit_code) {
   command->add_option("--op", flags->operations, "all_reduce, gather, broadcast, or several with commas")
       ->delimiter(',')
       ->check(CLI::IsMember({"all_reduce", "gather", "broadcast"}))
+      ->capture_default_str();
+  command
+      ->add_option("--backend", flags->backend,
+                   "whose memory the messages are in; a GPU for each rank of a host")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  command->add_option("--collectives", flags->collectives, "auto: nccl on GPUs, else mpi")
+      ->check(CLI::IsMember({"auto", "nccl", "mpi"}))
       ->capture_default_str();
   command->add_option("--sizes", flags->sizes, "of the message: SIZE or FROM:TO:xFACTOR, several with commas")
       ->capture_default_str();
