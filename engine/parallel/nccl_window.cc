@@ -27,7 +27,9 @@ absl::StatusOr<Buffer> allocate_nccl_memory(Backend&, size_t bytes) {
     return absl::ResourceExhaustedError(absl::StrCat("ncclMemAlloc: no room for ", bytes, " bytes"));
   }
   Buffer buffer(memory, bytes, [](void* data, size_t) { ncclMemFree(data); });
-  const cudaError_t zeroed = cudaMemset(memory, 0, bytes);
+  cudaError_t zeroed = cudaMemset(memory, 0, bytes);
+  // It is not in order with the backend's stream, which does not wait for the default one.
+  if (zeroed == cudaSuccess) zeroed = cudaDeviceSynchronize();
   if (zeroed != cudaSuccess)
     return absl::InternalError(absl::StrCat("cudaMemset: ", cudaGetErrorString(zeroed)));
   return buffer;
