@@ -10,6 +10,8 @@
 namespace trireme::worker {
 namespace {
 
+using std::chrono::seconds;
+
 class GenerateServiceTest : public ServiceFixture {};
 
 TEST_F(GenerateServiceTest, StreamIsPromptThenTokensThenTheEndWithUsage) {
