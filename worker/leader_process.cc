@@ -163,8 +163,8 @@ v1::ReplicaReport replica_report(const LeaderStatus& status, const ServingMetric
   load->set_rejected_requests(totals.rejected);
   load->set_cancelled_requests(totals.cancelled);
   load->set_resumed_requests(totals.resumed);
-  for (const RankTelemetry& telemetry : status.ranks)
-    fill_times(telemetry, load->rank_times_size(), *load->add_rank_times());
+  for (size_t rank = 0; rank < status.ranks.size(); ++rank)
+    fill_times(status.ranks[rank], static_cast<int>(rank), *load->add_rank_times());
   load->set_rank_times_steps(status.ranks_steps);
   load->set_delivery_seconds(static_cast<double>(status.delivery_ns) * 1e-9);
   report.set_draining(status.draining);

@@ -41,7 +41,9 @@ TEST_F(TimelineE2eTest, TheTimeOfEveryRankIsTold) {
   const nlohmann::json load = status.json["cluster"]["replicas"][0]["load"];
   ASSERT_EQ(load["rank_times"].size(), 2u) << status.output;
   EXPECT_GT(load.value("delivery_seconds", 0.0), 0);
-  for (const nlohmann::json& times : load["rank_times"]) {
+  for (size_t rank = 0; rank < load["rank_times"].size(); ++rank) {
+    const nlohmann::json& times = load["rank_times"][rank];
+    EXPECT_EQ(times["rank"], rank);
     double sum = 0;
     for (const char* phase : {"idle", "schedule", "broadcast", "upload", "compute", "collective_wait",
                               "collective_transfer", "sample", "finish", "host", "unaccounted"}) {
