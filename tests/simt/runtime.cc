@@ -4,24 +4,53 @@
 #include <cxxabi.h>
 #include <dlfcn.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <deque>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <string>
+#include <vector>
 
-/// What was enqueued and nobody has waited for. One host thread at a time uses a stream.
+/// What was enqueued and nobody has waited for.
 struct SimtStream {
-  std::deque<std::function<void()>> work;
-
+  void push(std::function<void()> next) {
+    std::lock_guard lock(mutex);
+    if (captured != nullptr)
+      captured->push_back(std::move(next));
+    else
+      work.push_back(std::move(next));
+  }
   void drain() {
+    std::lock_guard lock(mutex);
     while (!work.empty()) {
       const std::function<void()> next = std::move(work.front());
       work.pop_front();
       next();
     }
   }
+
+  std::unique_ptr<std::vector<std::function<void()>>> captured;  // null: nothing is captured
+  bool captures() const { return captured != nullptr; }
+
+ private:
+  std::mutex mutex;
+  std::deque<std::function<void()>> work;
+};
+
+struct SimtGraph {
+  std::vector<std::function<void()>> work;
+};
+struct SimtGraphExec {
+  std::shared_ptr<const std::vector<std::function<void()>>> work;
+};
+
+struct SimtEvent {
+  std::atomic<SimtStream*> stream = nullptr;  // where it is recorded and has not been passed
+  std::chrono::steady_clock::time_point passed;
 };
 
 namespace {
@@ -31,13 +60,24 @@ constexpr size_t kMaxSharedBytes =
     227 * 1024;  // compute capability 9.0, CUDA C++ Programming Guide, table of limits
 constexpr size_t kDefaultSharedBytes = 48 * 1024;
 constexpr uint32_t kMaxBlockThreads = 1024, kMaxBlockZ = 64;
+constexpr size_t kDeviceBytes = size_t{8} << 30;
 constexpr uint32_t kMaxGridX = 0x7fffffff, kMaxGridYz = 65535;
 
 thread_local cudaError_t last_error = cudaSuccess;
+thread_local SimtStream* capturing = nullptr;  // by this thread
+thread_local bool capture_is_valid = true;
+std::atomic<uint64_t> waits = 0;
 
 cudaError_t result(cudaError_t error) {
   if (error != cudaSuccess) last_error = error;
   return error;
+}
+
+/// False, and the capture is invalid, where this thread captures.
+bool allowed_now() {
+  if (capturing == nullptr) return true;
+  capture_is_valid = false;
+  return false;
 }
 
 std::mutex mutex;
@@ -45,6 +85,13 @@ std::map<const void*, size_t>& max_shared_bytes() {
   static auto* by_kernel = new std::map<const void*, size_t>;
   return *by_kernel;
 }
+
+/// Bytes of each allocation of the device, and of all of them.
+std::map<void*, size_t>& allocations() {
+  static auto* all = new std::map<void*, size_t>;
+  return *all;
+}
+size_t allocated_bytes = 0;
 
 SimtStream& stream_of(cudaStream_t stream) {
   static auto* default_stream = new SimtStream;
@@ -73,6 +120,8 @@ bool valid(const cudaLaunchConfig_t& config) {
 
 namespace simt {
 
+uint64_t num_waits() { return waits; }
+
 cudaError_t set_max_shared_bytes(const void* kernel, int bytes) {
   if (bytes < 0 || static_cast<size_t>(bytes) > kMaxSharedBytes) return result(cudaErrorInvalidValue);
   std::lock_guard lock(mutex);
@@ -91,10 +140,14 @@ cudaError_t enqueue(const cudaLaunchConfig_t& config, const void* kernel, std::f
   if (config.dynamicSmemBytes > most) return result(cudaErrorInvalidValue);
   const dim3 &g = config.gridDim, &b = config.blockDim;
   Launch launch{kernel_name(kernel), {g.x, g.y, g.z}, {b.x, b.y, b.z}, config.dynamicSmemBytes};
-  stream_of(config.stream).work.push_back([launch = std::move(launch), body = std::move(body)] {
+  stream_of(config.stream).push([launch = std::move(launch), body = std::move(body)] {
     run_grid(launch, body);
   });
   return cudaSuccess;
+}
+
+void enqueue_work(cudaStream_t stream, std::function<void()> work) {
+  stream_of(stream).push(std::move(work));
 }
 
 }  // namespace simt
@@ -109,10 +162,14 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorMemoryAllocation";
     case cudaErrorInvalidConfiguration:
       return "cudaErrorInvalidConfiguration";
+    case cudaErrorNoDevice:
+      return "cudaErrorNoDevice";
     case cudaErrorInvalidDevice:
       return "cudaErrorInvalidDevice";
     case cudaErrorStreamCaptureUnsupported:
       return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated:
+      return "cudaErrorStreamCaptureInvalidated";
   }
   return "unrecognized error code";
 }
@@ -129,32 +186,151 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (!allowed_now()) return result(cudaErrorStreamCaptureUnsupported);
+  ++waits;
   stream_of(stream).drain();
   return cudaSuccess;
 }
 
-cudaError_t cudaMalloc(void** memory, size_t bytes) {
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = new SimtEvent;
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  cudaEventSynchronize(event);
+  delete event;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  SimtStream& queue = stream_of(stream);
+  if (queue.captures()) return cudaSuccess;  // a node between others, and nothing to wait for
+  event->stream = &queue;
+  queue.push([event] {
+    event->passed = std::chrono::steady_clock::now();
+    event->stream = nullptr;
+  });
+  return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  if (!allowed_now()) return result(cudaErrorStreamCaptureUnsupported);
+  ++waits;
+  if (SimtStream* const stream = event->stream) stream->drain();
+  return cudaSuccess;
+}
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  if (begin->stream != nullptr || end->stream != nullptr) return result(cudaErrorInvalidValue);
+  *milliseconds = std::chrono::duration<float, std::milli>(end->passed - begin->passed).count();
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
+  // In the other modes threads that do not capture are held to its rules, too, or nobody is.
+  if (mode != cudaStreamCaptureModeThreadLocal || stream == nullptr || capturing != nullptr)
+    return result(cudaErrorStreamCaptureUnsupported);
+  stream->captured = std::make_unique<std::vector<std::function<void()>>>();
+  capturing = stream;
+  capture_is_valid = true;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  *graph = nullptr;
+  if (stream == nullptr || stream != capturing) return result(cudaErrorInvalidValue);
+  capturing = nullptr;
+  const auto captured = std::move(stream->captured);
+  if (!capture_is_valid) return result(cudaErrorStreamCaptureInvalidated);
+  *graph = new SimtGraph{std::move(*captured)};
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
+  *executable = new SimtGraphExec{std::make_shared<const std::vector<std::function<void()>>>(graph->work)};
+  return cudaSuccess;
+}
+cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  stream_of(stream).push([work = executable->work] {
+    for (const std::function<void()>& next : *work) next();
+  });
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  delete executable;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  if (device != 0) return result(cudaErrorInvalidDevice);
+  *properties = {"the processor", 9, 0, 4, kDeviceBytes};
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : result(cudaErrorInvalidDevice); }
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  std::lock_guard lock(mutex);
+  *total = kDeviceBytes;
+  *free = kDeviceBytes - allocated_bytes;
+  return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+  if (!allowed_now()) return result(cudaErrorStreamCaptureUnsupported);
   *memory = bytes == 0 ? nullptr : ::operator new(bytes, kMemoryAlign, std::nothrow);
   if (bytes > 0 && *memory == nullptr) return result(cudaErrorMemoryAllocation);
   if (bytes > 0) std::memset(*memory, 0xff, bytes);
   return cudaSuccess;
 }
-cudaError_t cudaFree(void* memory) {
+cudaError_t cudaFreeHost(void* memory) {
+  if (!allowed_now()) return result(cudaErrorStreamCaptureUnsupported);
   ::operator delete(memory, kMemoryAlign);
   return cudaSuccess;
 }
-cudaError_t cudaMallocHost(void** memory, size_t bytes) { return cudaMalloc(memory, bytes); }
-cudaError_t cudaFreeHost(void* memory) { return cudaFree(memory); }
+cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  std::lock_guard lock(mutex);
+  if (bytes > kDeviceBytes - allocated_bytes) return result(cudaErrorMemoryAllocation);
+  const cudaError_t error = cudaMallocHost(memory, bytes);
+  if (error != cudaSuccess || bytes == 0) return error;
+  allocations()[*memory] = bytes;
+  allocated_bytes += bytes;
+  return cudaSuccess;
+}
+cudaError_t cudaFree(void* memory) {
+  if (memory == nullptr) return cudaSuccess;
+  std::lock_guard lock(mutex);
+  const auto found = allocations().find(memory);
+  if (found == allocations().end()) return result(cudaErrorInvalidValue);
+  const cudaError_t error = cudaFreeHost(memory);
+  if (error != cudaSuccess) return error;
+  allocated_bytes -= found->second;
+  allocations().erase(found);
+  return cudaSuccess;
+}
 
 cudaError_t cudaMemcpyAsync(void* destination, const void* source, size_t bytes, cudaMemcpyKind,
                             cudaStream_t stream) {
-  stream_of(stream).work.push_back([=] {
+  stream_of(stream).push([=] {
     if (bytes > 0) std::memmove(destination, source, bytes);
   });
   return cudaSuccess;
 }
+cudaError_t cudaMemcpy2DAsync(void* destination, size_t destination_pitch, const void* source,
+                              size_t source_pitch, size_t width_bytes, size_t height, cudaMemcpyKind,
+                              cudaStream_t stream) {
+  if (width_bytes > destination_pitch || width_bytes > source_pitch) return result(cudaErrorInvalidValue);
+  stream_of(stream).push([=] {
+    for (size_t row = 0; row < height; ++row)
+      std::memcpy(static_cast<char*>(destination) + row * destination_pitch,
+                  static_cast<const char*>(source) + row * source_pitch, width_bytes);
+  });
+  return cudaSuccess;
+}
 cudaError_t cudaMemsetAsync(void* destination, int value, size_t bytes, cudaStream_t stream) {
-  stream_of(stream).work.push_back([=] {
+  stream_of(stream).push([=] {
     if (bytes > 0) std::memset(destination, value, bytes);
   });
   return cudaSuccess;

@@ -237,6 +237,66 @@ TEST(SimtRuntimeTest, WorkIsDoneWhenItIsWaitedFor) {
   EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
 }
 
+/// Captures `work` on a stream of its own. Null where the capture is invalid.
+template <typename Work>
+cudaGraphExec_t captured(cudaStream_t stream, Work&& work) {
+  EXPECT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  work();
+  cudaGraph_t graph = nullptr;
+  const cudaError_t error = cudaStreamEndCapture(stream, &graph);
+  EXPECT_EQ(error == cudaSuccess, graph != nullptr);
+  if (error != cudaSuccess) {
+    EXPECT_EQ(error, cudaErrorStreamCaptureInvalidated);
+    EXPECT_EQ(cudaGetLastError(), error);
+    return nullptr;
+  }
+  cudaGraphExec_t executable = nullptr;
+  EXPECT_EQ(cudaGraphInstantiate(&executable, graph), cudaSuccess);
+  EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+  return executable;
+}
+
+__global__ void add_to(int* sum, const int* value) { *sum += *value; }
+
+TEST(SimtRuntimeTest, CapturedWorkIsDoneAtEachLaunchWithWhatMemoryHoldsThen) {
+  cudaStream_t stream = nullptr;
+  ASSERT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
+  int sum = 0, copy = -1, value = 0;
+  const cudaGraphExec_t executable = captured(stream, [&] {
+    cudaLaunchConfig_t how = config(1, 1);
+    how.stream = stream;
+    int* by_value = &sum;
+    EXPECT_EQ(cudaLaunchKernelEx(&how, add_to, by_value, &value), cudaSuccess);
+    by_value = nullptr;  // arguments are kept as they were
+    EXPECT_EQ(cudaMemcpyAsync(&copy, &sum, sizeof sum, cudaMemcpyDefault, stream), cudaSuccess);
+  });
+  ASSERT_NE(executable, nullptr);
+  EXPECT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
+  EXPECT_EQ(copy, -1) << "recorded, not done";
+  for (value = 1; value <= 3; ++value) {
+    EXPECT_EQ(cudaGraphLaunch(executable, stream), cudaSuccess);
+    EXPECT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
+    EXPECT_EQ(copy, value * (value + 1) / 2);
+  }
+  EXPECT_EQ(cudaGraphExecDestroy(executable), cudaSuccess);
+  EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
+}
+
+TEST(SimtRuntimeTest, WaitingOrTakingMemorySpoilsACapture) {
+  cudaStream_t stream = nullptr;
+  ASSERT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
+  EXPECT_EQ(captured(stream, [&] { EXPECT_NE(cudaStreamSynchronize(stream), cudaSuccess); }), nullptr);
+  void* memory = nullptr;
+  EXPECT_EQ(captured(stream, [&] { EXPECT_NE(cudaMalloc(&memory, 16), cudaSuccess); }), nullptr);
+  ASSERT_EQ(cudaMalloc(&memory, 16), cudaSuccess) << "and afterwards all is as it was";
+  EXPECT_EQ(captured(stream, [&] { EXPECT_NE(cudaFree(memory), cudaSuccess); }), nullptr);
+  EXPECT_EQ(cudaFree(memory), cudaSuccess);
+  EXPECT_NE(cudaStreamBeginCapture(nullptr, cudaStreamCaptureModeThreadLocal), cudaSuccess)
+      << "the default stream cannot be captured";
+  cudaGetLastError();
+  EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
+}
+
 TEST(SimtRuntimeTest, LaunchesBeyondTheLimitsAreRefused) {
   const auto launch = [](const cudaLaunchConfig_t& how) {
     return cudaLaunchKernelEx(&how, divergent_barrier);
