@@ -152,7 +152,7 @@ class Backend {
   virtual std::string name() const = 0;
   /// For people: model of the processor, instruction set or compute capability, threads.
   virtual std::string description() const = 0;
-  /// dtype of activations between operations (f32 on the CPU).
+  /// dtype of activations between operations, the residual stream included (f32 on the CPU).
   virtual DType activation_dtype() const = 0;
   /// OK, or UNIMPLEMENTED saying what this device cannot do for weights of this dtype.
   virtual absl::Status check_compute_dtype(DType dtype) const = 0;
@@ -166,11 +166,11 @@ class Backend {
   virtual absl::StatusOr<Buffer> allocate_sparse(size_t bytes) = 0;
   /// Host memory, 64-byte aligned, that copies go to and from without the host's help. By default any memory.
   virtual absl::StatusOr<Buffer> allocate_staging(size_t bytes);
-  /// `source` may change as soon as this returns, unless it is staging memory: then when a fence recorded
-  /// after it has passed.
+  /// In order with the operations. `source`, in host memory, may change when this returns, unless it is
+  /// staging memory: then when a fence recorded after it has passed.
   virtual void copy_to_device(void* destination, const void* source, size_t bytes) = 0;
-  /// `destination` holds the bytes when a fence recorded after it has passed, or after synchronize(). The
-  /// host waits only where it is not staging memory.
+  /// In order with the operations. `destination`, in host memory, is filled when synchronize() returns, or, if
+  /// it is staging memory, when a fence recorded after it has passed.
   virtual void copy_to_host(void* destination, const void* source, size_t bytes) = 0;
   /// Waits until everything enqueued so far has finished.
   virtual void synchronize() = 0;
@@ -333,7 +333,8 @@ struct CudaOptions {
 };
 
 /// A backend on one NVIDIA GPU, the calling thread's current device from now on. UNIMPLEMENTED in a build
-/// without CUDA, UNAVAILABLE where there is no device or no driver. A CUDA error later on ends the process.
+/// without CUDA, FAILED_PRECONDITION where driver, device and build do not go together (there may be none),
+/// UNAVAILABLE where the device is busy, INTERNAL where it is broken. A CUDA error later on ends the process.
 absl::StatusOr<std::unique_ptr<Backend>> create_cuda_backend(const CudaOptions& options);
 
 }  // namespace trireme

@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/attention_generic.h"
 #include "kernels/cuda/attention_tensor.cuh"
+#include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/launch.h"
 
 namespace trireme::cuda {
@@ -270,6 +271,14 @@ size_t attention_workspace_bytes(int64_t num_seqs, int64_t num_heads, int64_t ma
   return static_cast<size_t>(num_seqs * num_heads * segments * (head_dim + 2)) * sizeof(float);
 }
 
+size_t most_attention_workspace_bytes(int64_t num_kv_heads, int64_t max_context_len, int head_dim,
+                                      int num_multiprocessors) {
+  const int64_t most_pairs = (2 * num_multiprocessors - 1) / num_kv_heads * num_kv_heads;
+  const int64_t segments =
+      (max_context_len + AttentionWorkspace().segment_tokens - 1) / AttentionWorkspace().segment_tokens;
+  return static_cast<size_t>(most_pairs * segments * partial_floats(kRowsPerWarp, head_dim)) * sizeof(float);
+}
+
 void attention(cudaStream_t stream, const Tensor& q, const KvLayer& cache, const RaggedBatch& batch,
                const AttentionSpec& spec, const AttentionWorkspace& workspace, const Tensor& out) {
   TRIREME_CHECK(workspace.segment_tokens > 0 && workspace.segment_tokens % kTileTokens == 0);
@@ -286,8 +295,18 @@ void attention(cudaStream_t stream, const Tensor& q, const KvLayer& cache, const
     a.group = static_cast<int>(q.cols / (int64_t{cache.num_kv_heads} * cache.head_dim));
     a.scale = spec.scale, a.softcap = spec.logit_softcap, a.window_left = spec.window_left;
     a.segment_tokens = workspace.segment_tokens;
-    if (!try_tensor(stream, a, batch, workspace)) attend_generic(stream, a, batch);
+    // Tensor cores take two neighbours at a time.
+    const bool pairs = rows_aligned(q, 2) && rows_aligned(out, 2);
+    if (!pairs || !try_tensor(stream, a, batch, workspace)) attend_generic(stream, a, batch);
   });
+}
+
+void CudaBackend::do_attention(const Tensor& q, const KvCache& cache, int layer, const RaggedBatch& batch,
+                               const AttentionSpec& spec, const Tensor& out) {
+  const AttentionWorkspace workspace{static_cast<float*>(attention_parts_.data()), attention_parts_.bytes(),
+                                     device_.num_multiprocessors};
+  cuda::attention(queue(), q, static_cast<const CudaKvCache&>(cache).layer(layer), batch, spec, workspace,
+                  out);
 }
 
 }  // namespace trireme::cuda

@@ -24,6 +24,10 @@ struct AttentionWorkspace {
 size_t attention_workspace_bytes(int64_t num_seqs, int64_t num_heads, int64_t max_context_len, int head_dim,
                                  int segment_tokens);
 
+/// The most that any batch can use whose longest context has `max_context_len` tokens.
+size_t most_attention_workspace_bytes(int64_t num_kv_heads, int64_t max_context_len, int head_dim,
+                                      int num_multiprocessors);
+
 /// Backend::attention(). Tensor cores (FlashAttention-2's flow of data, arXiv:2307.08691) for bf16 and f16
 /// with head_dim 64, 80, 96, 128 and 256; a plain kernel for f32 and for any other head_dim up to 256. A
 /// row's bits depend on neither its chunk nor its batch: each context is cut at the same places whoever works

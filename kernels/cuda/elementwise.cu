@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/vector.cuh"
@@ -124,6 +125,20 @@ void gather_rows(cudaStream_t stream, const Tensor& x, const Tensor& row_ids, co
     using T = decltype(element);
     gather<T, T>(stream, "gather_rows", row_ids, x, 0, out);
   });
+}
+
+void CudaBackend::do_add(const Tensor& x, const Tensor& y) { cuda::add(queue(), x, y); }
+
+void CudaBackend::do_silu_mul(const Tensor& gate_up, const Tensor& out) {
+  cuda::silu_mul(queue(), gate_up, out);
+}
+
+void CudaBackend::do_embedding(const Tensor& ids, const Weight& table, int64_t first_row, const Tensor& out) {
+  cuda::embedding(queue(), ids, static_cast<const CudaWeight&>(table).tensor(), first_row, out);
+}
+
+void CudaBackend::do_gather_rows(const Tensor& x, const Tensor& row_ids, const Tensor& out) {
+  cuda::gather_rows(queue(), x, row_ids, out);
 }
 
 }  // namespace trireme::cuda

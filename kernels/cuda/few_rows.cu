@@ -31,7 +31,7 @@ __device__ __forceinline__ void accumulate(const float (&w)[kWidth], const T* x,
 template <typename T, int kWidth, int kRows>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     few_rows_kernel(const T* x, int64_t x_stride, const T* weight, int64_t weight_stride, const float* bias,
-                    T* out, int64_t out_stride, int in_features, int out_features) {
+                    void* out, bool out_is_f32, int64_t out_stride, int in_features, int out_features) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   const int n = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / kWarpSize;
   if (n >= out_features) return;
@@ -55,7 +55,12 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   for (int m = 0; m < kRows; ++m) {
     float sum = warp_sum(sums[m]);
     if (bias != nullptr) sum += bias[n];
-    if (lane == m) out[m * out_stride + n] = from_float<T>(sum);
+    if (lane != m) continue;
+    const int64_t place = m * out_stride + n;
+    if (out_is_f32)
+      static_cast<float*>(out)[place] = sum;
+    else
+      static_cast<T*>(out)[place] = from_float<T>(sum);
   }
 }
 
@@ -66,7 +71,7 @@ void start(cudaStream_t stream, const Tensor& x, const Tensor& weight, const Ten
   launch(stream, "matmul_few_rows", few_rows_kernel<T, kWidth, kRows>,
          dim3(static_cast<unsigned>((out_features + kWarps - 1) / kWarps)), dim3(kWarps * kWarpSize), 0,
          x.as<const T>(), x.row_stride, weight.as<const T>(), weight.row_stride, bias.as<const float>(),
-         out.as<T>(), out.row_stride, static_cast<int>(x.cols), out_features);
+         out.data, out.dtype == DType::f32, out.row_stride, static_cast<int>(x.cols), out_features);
 }
 
 template <typename T, int kWidth, int... kRows>

@@ -1,5 +1,6 @@
 #include "kernels/cuda/last_tokens.h"
 
+#include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/launch.h"
 
 namespace trireme::cuda {
@@ -33,6 +34,22 @@ void keep_last_tokens(cudaStream_t stream, const Tensor& ids, const Tensor& slot
                       const Tensor& last_tokens) {
   launch(stream, "keep_last_tokens", keep_kernel, grid_of(ids.size()), dim3(kThreads), 0, ids.as<const int>(),
          slots.as<const int>(), last_tokens.as<int>(), ids.size());
+}
+
+void CudaBackend::do_resolve_last_tokens(const Tensor& last_tokens, const Tensor& ids) {
+  cuda::resolve_last_tokens(queue(), last_tokens, ids);
+}
+
+void CudaBackend::do_keep_last_tokens(const Tensor& ids, const Tensor& slots, const Tensor& last_tokens) {
+  cuda::keep_last_tokens(queue(), ids, slots, last_tokens);
+}
+
+void CudaBackend::do_copy(const Tensor& from, const Tensor& to) {
+  const size_t width = dtype_bytes(to.dtype);
+  const auto bytes = [&](int64_t elements) { return static_cast<size_t>(elements) * width; };
+  CUDA_CHECK(cudaMemcpy2DAsync(to.data, bytes(to.row_stride), from.data, bytes(from.row_stride),
+                               bytes(to.cols), static_cast<size_t>(to.rows), cudaMemcpyDeviceToDevice,
+                               queue()));
 }
 
 }  // namespace trireme::cuda

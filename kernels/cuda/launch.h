@@ -6,11 +6,9 @@
 #include <cstddef>
 #include <utility>
 
-namespace trireme::cuda {
+#include "kernels/cuda/runtime.h"
 
-/// Ends the process with `what` and the error's name: after a CUDA error nothing on the device can be
-/// trusted.
-void check(cudaError_t error, const char* what);
+namespace trireme::cuda {
 
 /// Enqueues `kernel`, named `name` in errors. More than 48 KiB of dynamic shared memory is asked for where
 /// needed.
@@ -21,13 +19,13 @@ void launch(cudaStream_t stream, const char* name, void (*kernel)(Parameters...)
   if (shared_bytes > kFreelyAvailable)
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(shared_bytes)),
-          name);
+          name, __FILE__, __LINE__);
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = block;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
-  check(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...), name);
+  check(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...), name, __FILE__, __LINE__);
 }
 
 }  // namespace trireme::cuda

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/reduce.cuh"
@@ -96,6 +97,15 @@ void rms_norm(cudaStream_t stream, const Tensor& x, const Tensor& weight, float 
 void add_rms_norm(cudaStream_t stream, const Tensor& x, const Tensor& residual, const Tensor& weight,
                   float eps, const Tensor& out) {
   normalize(stream, x, &residual, weight, eps, out);
+}
+
+void CudaBackend::do_rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& out) {
+  cuda::rms_norm(queue(), x, weight, eps, out);
+}
+
+void CudaBackend::do_add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight, float eps,
+                                  const Tensor& out) {
+  cuda::add_rms_norm(queue(), x, residual, weight, eps, out);
 }
 
 }  // namespace trireme::cuda

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/rope_kv.h"
@@ -131,6 +132,12 @@ void rope_and_store_kv(cudaStream_t stream, const Tensor& q, const Tensor& k, co
            dim3(static_cast<unsigned>(batch.num_tokens)), dim3(kWarps * kWarpSize), floats * sizeof(float),
            a);
   });
+}
+
+void CudaBackend::do_rope_and_store_kv(const Tensor& q, const Tensor& k, const Tensor& v,
+                                       const RaggedBatch& batch, const RopeSpec& rope, const QkNormSpec& norm,
+                                       KvCache& cache, int layer) {
+  cuda::rope_and_store_kv(queue(), q, k, v, batch, rope, norm, static_cast<CudaKvCache&>(cache).layer(layer));
 }
 
 }  // namespace trireme::cuda

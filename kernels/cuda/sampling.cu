@@ -7,16 +7,16 @@
 #include <cfloat>
 
 #include "kernels/check.h"
+#include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/philox.cuh"
-#include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/shared.cuh"
+#include "kernels/cuda/softmax.cuh"
 
 namespace trireme::cuda {
 namespace {
 
-constexpr int kThreads = 512;
-constexpr int kWarps = kThreads / kWarpSize;
+constexpr int kThreads = kRowThreads, kWarps = kRowWarps;
 constexpr int kDigitBits = 8, kBins = 1 << kDigitBits;
 // Weights are at most 1. 2^17 of them, each below 2^40, stay below 2^57.
 constexpr float kFixedOne = 1099511627776.0f;
@@ -25,45 +25,12 @@ using Mass = unsigned long long;
 struct Shared {
   Mass bins[kBins];
   Mass sums[kWarps];
-  float maxima[kWarps];
-  int places[kWarps];
+  RowShared row;
   // What one thread found for all.
   uint32_t digit;
   Mass rest;
   int chosen;
 };
-
-/// The largest of the block's values and the lowest place among equals, on every thread. NaN counts as
-/// largest.
-struct Top {
-  float value = -INFINITY;
-  int place = 0x7fffffff;
-
-  __device__ __forceinline__ void take(float other, int other_place) {
-    const bool better = other > value || (other != other && value == value) ||
-                        (other_place < place && (other == value || (other != other && value != value)));
-    if (!better) return;
-    value = other;
-    place = other_place;
-  }
-};
-
-__device__ Top block_top(const float* x, int count, Shared& shared) {
-  Top top;
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) top.take(x[i], i);
-  for (int distance = kWarpSize / 2; distance > 0; distance /= 2) {
-    const float value = __shfl_xor_sync(kAllLanes, top.value, distance);
-    top.take(value, __shfl_xor_sync(kAllLanes, top.place, distance));
-  }
-  if (threadIdx.x % kWarpSize == 0) {
-    shared.maxima[threadIdx.x / kWarpSize] = top.value;
-    shared.places[threadIdx.x / kWarpSize] = top.place;
-  }
-  __syncthreads();
-  top = Top();
-  for (int w = 0; w < kWarps; ++w) top.take(shared.maxima[w], shared.places[w]);
-  return top;
-}
 
 __device__ __forceinline__ Mass warp_sum(Mass value) {
   for (int distance = kWarpSize / 2; distance > 0; distance /= 2)
@@ -71,10 +38,9 @@ __device__ __forceinline__ Mass warp_sum(Mass value) {
   return value;
 }
 
-/// The sum over the block, on every thread.
+/// The sum over the block, on every thread. Nothing of the row has used shared.sums before.
 __device__ Mass block_total(Mass value, Shared& shared) {
   value = warp_sum(value);
-  __syncthreads();
   if (threadIdx.x % kWarpSize == 0) shared.sums[threadIdx.x / kWarpSize] = value;
   __syncthreads();
   Mass total = 0;
@@ -281,7 +247,7 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(SamplingInputs in, int
   const int count = static_cast<int>(in.vocab_size);
   const SamplingRow row = in.rows[r];
   const float* x = static_cast<const float*>(in.logits.data) + r * in.logits.row_stride;
-  const Top top = block_top(x, count, shared);
+  const Top top = block_top(x, count, shared.row);
   int id = -1;
   if (isfinite(top.value)) {
     const float* chosen_from = x;
@@ -289,7 +255,7 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(SamplingInputs in, int
     if (row.edits_logits()) {
       edit(in, row, x, in.edited + r * count);
       chosen_from = in.edited + r * count;
-      best = block_top(chosen_from, count, shared);
+      best = block_top(chosen_from, count, shared.row);
     }
     if (isfinite(best.value)) {
       id = best.place;
@@ -299,14 +265,11 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(SamplingInputs in, int
       }
     }
   }
-  // Of the logits as they came.
-  float sum = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) sum += expf(x[i] - top.value);
   __syncthreads();
-  sum = block_sum(sum, shared.maxima);
+  const float log_sum = block_log_sum(x, count, top.value, shared.row);  // of the logits as they came
   if (threadIdx.x != 0) return;
   ids[r] = id;
-  logprobs[r] = id < 0 ? NAN : x[id] - top.value - logf(sum);
+  logprobs[r] = id < 0 ? NAN : log_probability(x[id], top.value, log_sum);
 }
 
 }  // namespace
@@ -315,6 +278,24 @@ void sample(cudaStream_t stream, const SamplingInputs& inputs, const Tensor& ids
   TRIREME_CHECK(inputs.vocab_size <= 1 << 24);
   launch(stream, "sample", sample_kernel, dim3(static_cast<unsigned>(inputs.logits.rows)), dim3(kThreads),
          sizeof(Shared), inputs, ids.as<int>(), logprobs.as<float>());
+}
+
+void CudaBackend::do_sample(const Tensor& logits, int64_t vocab_size, const SamplingRow* rows,
+                            const Tensor& ids, const Tensor& logprobs, const SamplingLists& lists) {
+  const Stream& stream = queue();
+  const size_t edited_bytes = static_cast<size_t>(logits.rows * vocab_size) * sizeof(float);
+  const SamplingInputs in{logits,
+                          vocab_size,
+                          rows,
+                          lists.first_bias,
+                          lists.first_banned,
+                          lists.bias_ids,
+                          lists.biases,
+                          lists.banned_ids,
+                          lists.token_counts,
+                          lists.slots,
+                          static_cast<float*>(edited_logits_.get(edited_bytes, stream))};
+  cuda::sample(stream, in, ids, logprobs);
 }
 
 }  // namespace trireme::cuda

@@ -9,6 +9,7 @@
 #include <functional>
 #include <utility>
 
+#include "kernels/backend.h"
 #include "kernels/cuda/draw.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/rope_kv.h"
@@ -146,8 +147,31 @@ std::vector<float> run_sampling() {
   return result;
 }
 
+/// Target and most likely log probabilities of rows without two equal logits.
+std::vector<float> run_logprobs() {
+  constexpr int64_t kVocab = 1500;
+  std::mt19937 random(6);
+  const auto backend = *create_cuda_backend({.activation_dtype = DType::f32});
+  const DeviceTensor logits(DType::f32, 3, kVocab, random_values(random, 3 * kVocab)),
+      ids(std::vector<int32_t>{3, 1400, 77}), targets(DType::f32, 1, 3),
+      top_ids(std::vector<int32_t>(12, -7)), values(DType::f32, 3, 4);
+  const DeviceTensor num_top(std::vector<int32_t>{4, 2, 3});
+  const Tensor top(top_ids.tensor().data, DType::i32, 3, 4);
+  backend->logprobs(logits, kVocab, num_top.tensor().as<const int32_t>(), ids, targets, top, values);
+  backend->synchronize();
+  std::vector<float> result = targets.values();
+  for (const std::vector<float>& more : {top_ids.values(), values.values()})
+    result.insert(result.end(), more.begin(), more.end());
+  return result;
+}
+
+TEST(CudaGuardsTest, LogProbabilitiesNeedTheirBarriers) {
+  expect_every_meeting_needed("cuda/logprobs.cu", run_logprobs);
+}
+
 TEST(CudaGuardsTest, SamplingNeedsItsBarriers) {
   expect_every_meeting_needed("cuda/sampling.cu", run_sampling);
+  expect_every_meeting_needed("cuda/softmax.cuh", run_sampling);
 }
 
 TEST(CudaGuardsTest, ReductionsNeedTheirBarriers) {
