@@ -8,7 +8,21 @@
 
 namespace trireme::testing {
 namespace {
-constexpr uint32_t kPoison = 0x7fc0dead;  // a NaN
+constexpr unsigned char kPoison = 0xff;  // every byte of a NaN, of whatever dtype
+
+struct DTypeTolerance {
+  const char* backend;
+  DType dtype;
+  Tolerance tolerance;
+};
+// The device's own exp() is good to about 1e-6; probabilities are rounded before they meet the values, and
+// rotated keys and queries may fall on the other side of a rounding border than the reference's.
+constexpr DTypeTolerance kTolerances[] = {
+    {"cpu", DType::f32, {2e-6, 2e-6, 2e-5, 0, 0}},
+    {"cuda", DType::f32, {2e-6, 1e-5, 2e-5, 0x1p-24, 0}},
+    {"cuda", DType::bf16, {2e-6, 1e-5, 2e-2, 0x1p-8, 0}},
+    {"cuda", DType::f16, {2e-6, 1e-5, 3e-3, 0x1p-11, 0x1p-24}},
+};
 
 /// TRIREME_TEST_ISA=avx2|baseline: the CPU kernels of processors older than this one.
 void limit_instruction_set() {
@@ -20,81 +34,137 @@ void limit_instruction_set() {
                                        : HWY_STATIC_TARGET);
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
-}  // namespace
 
-std::vector<BackendCase> available_backends() {
-  return {{"cpu", [] { return create_cpu_backend({.num_threads = 2}); }},
-          {"cpu_3_threads", [] { return create_cpu_backend({.num_threads = 3}); }}};
+/// The bits of `value`, rounded to nearest even; below 16 of them for the narrow dtypes.
+uint32_t stored_bits(float value, DType dtype) {
+  uint32_t bits = std::bit_cast<uint32_t>(value);
+  if (dtype == DType::f16) return std::bit_cast<uint16_t>(static_cast<_Float16>(value));
+  if (dtype != DType::bf16) return bits;
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return bits >> 16 | 0x40u;
+  return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
 }
+
+float widened(uint32_t bits, DType dtype) {
+  if (dtype == DType::f16) return static_cast<float>(std::bit_cast<_Float16>(static_cast<uint16_t>(bits)));
+  return std::bit_cast<float>(dtype == DType::bf16 ? bits << 16 : bits);
+}
+}  // namespace
 
 DeviceMatrix::DeviceMatrix(Backend& backend, int64_t rows, int64_t cols, int64_t gap, DType dtype)
     : backend_(&backend), rows_(rows), cols_(cols), gap_(gap), dtype_(dtype) {
-  auto buffer = backend.allocate(static_cast<size_t>(rows * (cols + gap)) * 4);
+  const std::vector<unsigned char> all = poison();
+  auto buffer = backend.allocate(all.size());
   EXPECT_TRUE(buffer.ok()) << buffer.status();
   buffer_ = *std::move(buffer);
-  const std::vector<uint32_t> poison(static_cast<size_t>(rows * (cols + gap)), kPoison);
-  backend.copy_to_device(buffer_.data(), poison.data(), poison.size() * 4);
+  backend.copy_to_device(buffer_.data(), all.data(), all.size());
+}
+
+std::vector<unsigned char> DeviceMatrix::poison() const {
+  return std::vector<unsigned char>(static_cast<size_t>(rows_ * (cols_ + gap_)) * element_bytes(), kPoison);
+}
+
+void DeviceMatrix::upload_bytes(const unsigned char* values) {
+  std::vector<unsigned char> all = poison();
+  const size_t row_bytes = static_cast<size_t>(cols_) * element_bytes(),
+               stride = static_cast<size_t>(cols_ + gap_) * element_bytes();
+  for (size_t r = 0; r < static_cast<size_t>(rows_); ++r)
+    std::memcpy(all.data() + r * stride, values + r * row_bytes, row_bytes);
+  backend_->copy_to_device(buffer_.data(), all.data(), all.size());
 }
 
 void DeviceMatrix::upload(const std::vector<float>& values) {
-  std::vector<uint32_t> all(static_cast<size_t>(rows_ * (cols_ + gap_)), kPoison);
-  for (int64_t r = 0; r < rows_; ++r)
-    std::memcpy(&all[static_cast<size_t>(r * (cols_ + gap_))], &values[static_cast<size_t>(r * cols_)],
-                static_cast<size_t>(cols_) * 4);
-  backend_->copy_to_device(buffer_.data(), all.data(), all.size() * 4);
+  std::vector<unsigned char> stored(values.size() * element_bytes());
+  for (size_t i = 0; i < values.size(); ++i) {
+    const uint32_t bits = stored_bits(values[i], dtype_);
+    std::memcpy(stored.data() + i * element_bytes(), &bits, element_bytes());
+  }
+  upload_bytes(stored.data());
 }
 
 void DeviceMatrix::upload(const std::vector<int32_t>& values) {
-  std::vector<float> bits(values.size());
-  std::memcpy(bits.data(), values.data(), values.size() * 4);
-  upload(bits);
+  upload_bytes(reinterpret_cast<const unsigned char*>(values.data()));
 }
 
-std::vector<uint32_t> DeviceMatrix::words() const {
-  std::vector<uint32_t> all(static_cast<size_t>(rows_ * (cols_ + gap_))), inside;
+std::vector<unsigned char> DeviceMatrix::bytes() const {
+  std::vector<unsigned char> all = poison(), inside;
+  backend_->copy_to_host(all.data(), buffer_.data(), all.size());
   backend_->synchronize();
-  backend_->copy_to_host(all.data(), buffer_.data(), all.size() * 4);
+  const int64_t row_bytes = cols_ * static_cast<int64_t>(element_bytes()),
+                gap_bytes = gap_ * static_cast<int64_t>(element_bytes());
   for (int64_t r = 0; r < rows_; ++r) {
-    const auto row = all.begin() + r * (cols_ + gap_);
-    inside.insert(inside.end(), row, row + cols_);
-    for (int64_t g = 0; g < gap_; ++g) EXPECT_EQ(row[cols_ + g], kPoison) << "written beside row " << r;
+    const auto row = all.begin() + r * (row_bytes + gap_bytes);
+    inside.insert(inside.end(), row, row + row_bytes);
+    for (int64_t g = 0; g < gap_bytes; ++g)
+      EXPECT_EQ(row[row_bytes + g], kPoison) << "written beside row " << r;
   }
   return inside;
 }
 
 std::vector<float> DeviceMatrix::floats() const {
-  const std::vector<uint32_t> bits = words();
-  std::vector<float> values(bits.size());
-  std::memcpy(values.data(), bits.data(), bits.size() * 4);
+  const std::vector<unsigned char> all = bytes();
+  std::vector<float> values;
+  for (size_t i = 0; i < all.size(); i += element_bytes()) {
+    uint32_t bits = 0;
+    std::memcpy(&bits, &all[i], element_bytes());
+    values.push_back(widened(bits, dtype_));
+  }
   return values;
 }
 
 std::vector<int32_t> DeviceMatrix::ints() const {
-  const std::vector<uint32_t> bits = words();
-  return {bits.begin(), bits.end()};
+  const std::vector<unsigned char> all = bytes();
+  std::vector<int32_t> values(all.size() / sizeof(int32_t));
+  if (!all.empty()) std::memcpy(values.data(), all.data(), all.size());
+  return values;
 }
 
 void BackendTest::SetUp() {
   limit_instruction_set();
   auto backend = GetParam().create();
+  // No device: neither the CPU's backend nor the one compiled for it says so.
+  if (backend.status().code() == absl::StatusCode::kFailedPrecondition)
+    GTEST_SKIP() << "skipped: " << backend.status().message();
   ASSERT_TRUE(backend.ok()) << backend.status();
   backend_ = *std::move(backend);
 }
 
 std::vector<DType> BackendTest::dtypes() const {
-  std::vector<DType> all = {DType::f32};
-  if (can(DType::bf16)) all.push_back(DType::bf16);
+  std::vector<DType> all;
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16})
+    if (can(dtype)) all.push_back(dtype);
   return all;
 }
 
+const Tolerance& BackendTest::tolerance() const {
+  for (const DTypeTolerance& entry : kTolerances)
+    if (entry.backend == backend_->name() && entry.dtype == dtype()) return entry.tolerance;
+  ADD_FAILURE() << "no tolerance for " << backend_->name() << " " << dtype_name(dtype());
+  return kTolerances[0].tolerance;
+}
+
 DeviceMatrix BackendTest::empty(int64_t rows, int64_t cols, int64_t gap) {
+  return {backend(), rows, cols, gap, dtype()};
+}
+
+DeviceMatrix BackendTest::empty_f32(int64_t rows, int64_t cols, int64_t gap) {
   return {backend(), rows, cols, gap};
 }
 
 DeviceMatrix BackendTest::upload(const std::vector<float>& values, int64_t rows, int64_t cols, int64_t gap) {
+  DeviceMatrix matrix(backend(), rows, cols, gap, dtype());
+  matrix.upload(values);
+  return matrix;
+}
+
+DeviceMatrix BackendTest::upload_f32(const std::vector<float>& values, int64_t rows, int64_t cols,
+                                     int64_t gap) {
   DeviceMatrix matrix(backend(), rows, cols, gap);
   matrix.upload(values);
   return matrix;
+}
+
+std::vector<float> BackendTest::activations(int64_t count, uint32_t seed, float scale) const {
+  return round_all(normal_values(count, seed, scale), dtype());
 }
 
 DeviceMatrix BackendTest::upload_ints(const std::vector<int32_t>& values, int64_t rows, int64_t cols) {
@@ -119,13 +189,7 @@ std::vector<float> normal_values(int64_t count, uint32_t seed, float scale) {
   return values;
 }
 
-float round_to(float value, DType dtype) {
-  if (dtype == DType::f32) return value;
-  uint32_t bits = std::bit_cast<uint32_t>(value);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return value;
-  bits += 0x7fffu + (bits >> 16 & 1u);
-  return std::bit_cast<float>(bits & 0xffff0000u);
-}
+float round_to(float value, DType dtype) { return widened(stored_bits(value, dtype), dtype); }
 
 std::vector<float> round_all(std::vector<float> values, DType dtype) {
   for (float& value : values) value = round_to(value, dtype);

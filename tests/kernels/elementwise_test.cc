@@ -12,29 +12,36 @@ struct Expected {
   std::vector<double> values, tolerance;
 };
 
-Expected naive_rms_norm(const std::vector<float>& x, const std::vector<float>& weight, double eps) {
+/// Within one rounding and what elementwise results may differ by.
+std::vector<double> elementwise(const std::vector<double>& values, const Tolerance& tolerance) {
+  std::vector<double> result;
+  for (const double value : values)
+    result.push_back((tolerance.element + tolerance.rounding) * std::abs(value) + tolerance.absolute + 1e-35);
+  return result;
+}
+
+Expected naive_rms_norm(const std::vector<float>& x, const std::vector<float>& weight, double eps,
+                        const Tolerance& tolerance) {
   Expected expected;
   const size_t cols = weight.size();
   for (size_t row = 0; row < x.size() / cols; ++row) {
     double squares = 0;
     for (size_t i = 0; i < cols; ++i) squares += static_cast<double>(x[row * cols + i]) * x[row * cols + i];
     const double factor = 1 / std::sqrt(squares / static_cast<double>(cols) + eps);
-    for (size_t i = 0; i < cols; ++i) {
-      expected.values.push_back(x[row * cols + i] * factor * weight[i]);
-      expected.tolerance.push_back(kElementTolerance * std::abs(expected.values.back()));
-    }
+    for (size_t i = 0; i < cols; ++i) expected.values.push_back(x[row * cols + i] * factor * weight[i]);
   }
+  expected.tolerance = elementwise(expected.values, tolerance);
   return expected;
 }
 
 TEST_P(ElementwiseTest, RmsNormEqualsNaiveLoops) {
   for (const int64_t cols : {1, 3, 17, 63, 65, 111, 500, 4097}) {
     for (const int64_t rows : {1, 3, 19}) {
-      const auto x = normal_values(rows * cols, 1, 3), w = normal_values(cols, 2);
-      const DeviceMatrix in = upload(x, rows, cols, 2), weight = upload(w, 1, cols),
+      const auto x = activations(rows * cols, 1, 3), w = normal_values(cols, 2);
+      const DeviceMatrix in = upload(x, rows, cols, 2), weight = upload_f32(w, 1, cols),
                          out = empty(rows, cols, 5);
       backend().rms_norm(in.tensor(), weight.tensor(), 1e-5f, out.tensor());
-      const Expected want = naive_rms_norm(x, w, 1e-5f);
+      const Expected want = naive_rms_norm(x, w, 1e-5f, tolerance());
       expect_close(out.floats(), want.values, want.tolerance, "cols " + std::to_string(cols));
       backend().rms_norm(in.tensor(), weight.tensor(), 1e-5f, in.tensor());  // out may alias x
       expect_same_bits(in.floats(), out.floats(), "in place");
@@ -45,17 +52,15 @@ TEST_P(ElementwiseTest, RmsNormEqualsNaiveLoops) {
 TEST_P(ElementwiseTest, AddRmsNormAddsToTheResidualFirst) {
   for (const int64_t cols : {1, 17, 111, 2048}) {
     const int64_t rows = 7;
-    const auto x = normal_values(rows * cols, 1), r = normal_values(rows * cols, 2),
-               w = normal_values(cols, 3);
+    const auto x = activations(rows * cols, 1), r = activations(rows * cols, 2), w = normal_values(cols, 3);
     const DeviceMatrix in = upload(x, rows, cols, 1), residual = upload(r, rows, cols, 3);
-    const DeviceMatrix weight = upload(w, 1, cols), out = empty(rows, cols);
+    const DeviceMatrix weight = upload_f32(w, 1, cols), out = empty(rows, cols);
     backend().add_rms_norm(in.tensor(), residual.tensor(), weight.tensor(), 1e-6f, out.tensor());
     std::vector<float> sum(x.size());
-    for (size_t i = 0; i < x.size(); ++i) sum[i] = r[i] + x[i];
+    for (size_t i = 0; i < x.size(); ++i) sum[i] = round_to(r[i] + x[i], dtype());
     expect_same_bits(residual.floats(), sum, "residual");
-    const Expected want = naive_rms_norm(sum, w, 1e-6f);
+    const Expected want = naive_rms_norm(sum, w, 1e-6f, tolerance());
     expect_close(out.floats(), want.values, want.tolerance, "out");
-    residual.tensor();
     const DeviceMatrix again = upload(r, rows, cols, 3);
     backend().add_rms_norm(in.tensor(), again.tensor(), weight.tensor(), 1e-6f, in.tensor());
     expect_same_bits(in.floats(), out.floats(), "in place");
@@ -64,8 +69,8 @@ TEST_P(ElementwiseTest, AddRmsNormAddsToTheResidualFirst) {
 
 TEST_P(ElementwiseTest, NormRowsDoNotDependOnTheirNeighbours) {
   const int64_t cols = 515, rows = 40;
-  const auto x = normal_values(rows * cols, 1), w = normal_values(cols, 2);
-  const DeviceMatrix weight = upload(w, 1, cols), in = upload(x, rows, cols), out = empty(rows, cols);
+  const auto x = activations(rows * cols, 1), w = normal_values(cols, 2);
+  const DeviceMatrix weight = upload_f32(w, 1, cols), in = upload(x, rows, cols), out = empty(rows, cols);
   backend().rms_norm(in.tensor(), weight.tensor(), 1e-5f, out.tensor());
   const auto all = out.floats();
   for (const int64_t count : {1, 2, 3, 11}) {
@@ -79,7 +84,7 @@ TEST_P(ElementwiseTest, NormRowsDoNotDependOnTheirNeighbours) {
 TEST_P(ElementwiseTest, NormOfARowWithNanIsNan) {
   std::vector<float> x(3 * 70, 1.0f);
   x[70 + 69] = std::nanf("");
-  const DeviceMatrix in = upload(x, 3, 70), weight = upload(std::vector<float>(70, 1.0f), 1, 70),
+  const DeviceMatrix in = upload(x, 3, 70), weight = upload_f32(std::vector<float>(70, 1.0f), 1, 70),
                      out = empty(3, 70);
   backend().rms_norm(in.tensor(), weight.tensor(), 0, out.tensor());
   const auto got = out.floats();
@@ -92,11 +97,11 @@ TEST_P(ElementwiseTest, NormOfARowWithNanIsNan) {
 
 TEST_P(ElementwiseTest, AddAddsInPlace) {
   for (const int64_t cols : {1, 17, 500}) {
-    const auto x = normal_values(9 * cols, 1), y = normal_values(9 * cols, 2);
+    const auto x = activations(9 * cols, 1), y = activations(9 * cols, 2);
     const DeviceMatrix a = upload(x, 9, cols, 1), b = upload(y, 9, cols, 2);
     backend().add(a.tensor(), b.tensor());
     std::vector<float> want(x.size());
-    for (size_t i = 0; i < x.size(); ++i) want[i] = x[i] + y[i];
+    for (size_t i = 0; i < x.size(); ++i) want[i] = round_to(x[i] + y[i], dtype());
     expect_same_bits(a.floats(), want, "sum");
     expect_same_bits(b.floats(), y, "the other");
   }
@@ -105,20 +110,19 @@ TEST_P(ElementwiseTest, AddAddsInPlace) {
 TEST_P(ElementwiseTest, SiluMulEqualsNaiveLoops) {
   for (const int64_t cols : {1, 3, 17, 63, 65, 111, 500}) {
     const int64_t rows = 11;
-    auto gate_up = normal_values(rows * 2 * cols, 1, 4);
+    auto gate_up = activations(rows * 2 * cols, 1, 4);
     gate_up[0] = -100;
     if (cols > 1) gate_up[1] = 100;
     const DeviceMatrix in = upload(gate_up, rows, 2 * cols, 3), out = empty(rows, cols, 1);
     backend().silu_mul(in.tensor(), out.tensor());
-    std::vector<double> want, tolerance;
+    std::vector<double> want;
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t c = 0; c < cols; ++c) {
         const double gate = gate_up[r * 2 * cols + c], up = gate_up[r * 2 * cols + cols + c];
         want.push_back(gate / (1 + std::exp(-gate)) * up);
-        tolerance.push_back(kElementTolerance * std::abs(want.back()) + 1e-35);
       }
     }
-    expect_close(out.floats(), want, tolerance, "cols " + std::to_string(cols));
+    expect_close(out.floats(), want, elementwise(want, tolerance()), "cols " + std::to_string(cols));
     // A row alone gives the same bits, at another alignment too.
     const DeviceMatrix one = upload(rows_of(gate_up, 2 * cols, 4, 1), 1, 2 * cols), one_out = empty(1, cols);
     backend().silu_mul(one.tensor(), one_out.tensor());
@@ -157,7 +161,7 @@ TEST_P(ElementwiseTest, EmbeddingReadsTheWeightThatMatmulReads) {
 }
 
 TEST_P(ElementwiseTest, GatherRowsCopiesRows) {
-  const auto x = normal_values(9 * 33, 1);
+  const auto x = activations(9 * 33, 1);
   const DeviceMatrix in = upload(x, 9, 33, 4), ids = upload_ints({8, 0, 0, 5}, 1, 4), out = empty(4, 33, 1);
   backend().gather_rows(in.tensor(), ids.tensor(), out.tensor());
   std::vector<float> want;
@@ -169,7 +173,7 @@ TEST_P(ElementwiseTest, GatherRowsCopiesRows) {
 }
 
 TEST_P(ElementwiseTest, CopyLeavesTheGapsBetweenRows) {
-  const auto values = normal_values(5 * 7, 3);
+  const auto values = activations(5 * 7, 3);
   const DeviceMatrix from = upload(values, 5, 7, 3), to = empty(5, 7, 2);
   backend().copy(from.tensor(), to.tensor());
   expect_same_bits(to.floats(), values, "copy");
