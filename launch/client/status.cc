@@ -200,7 +200,11 @@ void add_status_command(CLI::App& app, int& exit_code) {
       std::string(
           "Exit code 3 too when no replica is serving.\n"
           "--json: {kind, health, num_serving, num_serving_ranks, cluster, model}; cluster and model are the "
-          "GetCluster and GetModel responses field by field.\n") +
+          "GetCluster and GetModel responses field by field. cluster.replicas[].load.rank_times says where "
+          "each "
+          "rank's time went: seconds by phase since its start, to be taken twice and subtracted (RankTimes "
+          "in "
+          "proto/trireme/v1/cluster.proto).\n") +
       kExitCodeHelp);
   add_connection_options(*command, options->connection);
   command

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "engine/runner/trace_file.h"
 #include "tests/engine/models/reference_model.h"
 #include "tests/testing/mpi_main.h"
@@ -47,7 +49,6 @@ TEST(TelemetryTest, PhasesOfEveryRankAddUpToItsTime) {
     EXPECT_GT(times.of(Phase::compute), 0);
     for (int i = 0; i < kNumPhases; ++i) EXPECT_GE(times.of(static_cast<Phase>(i)), 0);
     EXPECT_GE(times.unaccounted_ns(), 0);
-    EXPECT_LT(times.unaccounted_ns(), times.wall_ns / 5);
     const bool several = told.after.size() > 1;
     EXPECT_EQ(times.of(Phase::collective) > 0, several);
     EXPECT_EQ(told.after[rank].num_collectives, told.after[rank].num_compared_collectives);
@@ -56,6 +57,23 @@ TEST(TelemetryTest, PhasesOfEveryRankAddUpToItsTime) {
     EXPECT_EQ(told.after[rank].num_collectives, told.after[0].num_collectives);
   }
   for (const RankTimeline& rank : told.trace) EXPECT_TRUE(rank.records.empty());
+}
+
+TEST(TelemetryTest, NoWorkIsLeftUnmarked) {
+  // Whoever takes the processor away between two phases makes what is unaccounted longer: the least of some
+  // runs.
+  std::vector<double> least(static_cast<size_t>(world().size()), 1);
+  for (int again = 0; again < 5; ++again) {
+    const Told told = run(0);
+    for (size_t rank = 0; rank < told.after.size(); ++rank) {
+      const PhaseTimes times = told.after[rank].times - told.before[rank].times;
+      const double fraction =
+          static_cast<double>(times.unaccounted_ns()) / static_cast<double>(times.wall_ns);
+      least[rank] = std::min(least[rank], fraction);
+    }
+  }
+  if (world().rank() != 0) return;
+  for (const double fraction : least) EXPECT_LT(fraction, 0.1);
 }
 
 TEST(TelemetryTest, TheTraceHoldsEveryStepOfEveryRank) {
