@@ -14,6 +14,7 @@ absl::StatusOr<std::unique_ptr<Backend>> choose_backend(const BackendWish& wish,
     CudaOptions options;
     options.device = wish.device;
     options.activation_dtype = wish.compute_dtype;
+    options.notes = &notes;
     auto cuda = create_cuda_backend(options);
     if (cuda.ok()) return cuda;
     if (wish.backend == "cuda")

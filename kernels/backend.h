@@ -169,8 +169,8 @@ class Backend {
   /// In order with the operations. `source`, in host memory, may change when this returns, unless it is
   /// staging memory: then when a fence recorded after it has passed.
   virtual void copy_to_device(void* destination, const void* source, size_t bytes) = 0;
-  /// In order with the operations. `destination`, in host memory, is filled when synchronize() returns, or, if
-  /// it is staging memory, when a fence recorded after it has passed.
+  /// In order with the operations. `destination`, in host memory, is filled when synchronize() returns, or,
+  /// if it is staging memory, when a fence recorded after it has passed.
   virtual void copy_to_host(void* destination, const void* source, size_t bytes) = 0;
   /// Waits until everything enqueued so far has finished.
   virtual void synchronize() = 0;
@@ -328,8 +328,9 @@ struct CpuOptions {
 absl::StatusOr<std::unique_ptr<Backend>> create_cpu_backend(const CpuOptions& options);
 
 struct CudaOptions {
-  int device = 0;                        // ordinal among those the process sees
-  DType activation_dtype = DType::bf16;  // of weights and KV cache, too: f32, f16 or bf16
+  int device = 0;                             // ordinal among those the process sees
+  DType activation_dtype = DType::bf16;       // of weights and KV cache, too: f32, f16 or bf16
+  std::vector<std::string>* notes = nullptr;  // gets a sentence for what the user should know of the device
 };
 
 /// A backend on one NVIDIA GPU, the calling thread's current device from now on. UNIMPLEMENTED in a build
