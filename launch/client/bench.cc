@@ -166,6 +166,7 @@ int run_scenario(const Flags& flags, HostGroup& world) {
     json = report->to_json();
   } else if (flags.scenario == "timelines") {
     OverheadOptions overhead{options.engine, options.repeats, options.streams};
+    if (!flags.bench.trace_file.empty()) overhead.engine.trace_steps = flags.bench.trace_steps;
     auto report = run_overhead_scenario(overhead, world);
     if (!report.ok()) return fail(report.status());
     text = report->to_text();
@@ -267,7 +268,7 @@ void add_bench_command(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   command->add_option("--trace", options.trace_file,
                       "file to write in scenario batches: what every rank did in the last steps, for "
-                      "https://ui.perfetto.dev (tid: rank)");
+                      "https://ui.perfetto.dev (tid: rank); in scenario timelines its cost counts, too");
   command->add_option("--trace-steps", options.trace_steps, "steps that are kept in memory for --trace")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();

@@ -96,6 +96,7 @@ absl::Status follow(Engine& engine, const OverheadOptions& options) {
 OverheadReport summarize(const OverheadOptions& options, const Samples& samples) {
   OverheadReport report;
   report.streams = options.streams;
+  report.traced = options.engine.trace_steps > 0;
   report.fours = samples.ratios.size();
   report.on_ms = quantile(samples.on, 0.5);
   report.off_ms = quantile(samples.off, 0.5);
@@ -115,17 +116,19 @@ OverheadReport summarize(const OverheadOptions& options, const Samples& samples)
 
 std::string OverheadReport::to_text() const {
   return absl::StrFormat(
-      "%d streams, %d fours of steps (with, without, without, with timelines)\n"
+      "%d streams, %d fours of steps (with, without, without, with timelines%s)\n"
       "a step: with %.4f ms, without %.4f ms; overhead %+.2f %% +- %.2f (quartiles %+.2f to %+.2f)\n"
       "fastest tenth: with %.4f ms, without %.4f ms; overhead %+.2f %%\n"
       "a report to the leader, once a second: %.3f ms, %.3f %%\n"
       "timelines cost %+.2f %%",
-      streams, fours, on_ms, off_ms, 100 * overhead, 100 * standard_error, 100 * quartile_1, 100 * quartile_3,
-      fast_on_ms, fast_off_ms, 100 * fast_overhead(), report_ms, report_ms / 10, 100 * whole());
+      streams, fours, traced ? " and a trace" : "", on_ms, off_ms, 100 * overhead, 100 * standard_error,
+      100 * quartile_1, 100 * quartile_3, fast_on_ms, fast_off_ms, 100 * fast_overhead(), report_ms,
+      report_ms / 10, 100 * whole());
 }
 
 nlohmann::json OverheadReport::to_json() const {
   return {{"streams", streams},
+          {"traced", traced},
           {"fours", fours},
           {"step_ms_with", on_ms},
           {"step_ms_without", off_ms},
@@ -146,7 +149,6 @@ absl::StatusOr<OverheadReport> run_overhead_scenario(OverheadOptions options, Ho
   options.engine.max_step_tokens = std::max(options.engine.max_step_tokens, options.streams * kPromptTokens);
   options.engine.max_context_len = kPromptTokens + options.steps;
   options.engine.enable_prefix_cache = false;
-  options.engine.trace_steps = 256;
   auto engine = Engine::create(options.engine, world);
   if (!engine.ok()) return engine.status();
   Samples samples;

@@ -22,6 +22,7 @@ struct OverheadOptions {
 /// time.
 struct OverheadReport {
   int streams = 0;
+  bool traced = false;
   size_t fours = 0;
   double on_ms = 0, off_ms = 0;  // a step
   double overhead = 0;           // of a four: on / off - 1
@@ -35,8 +36,8 @@ struct OverheadReport {
   nlohmann::json to_json() const;
 };
 
-/// "On" is phases, collectives and the trace. Collective over `world` and filled on rank 0; errors are the
-/// engine's.
+/// "On" is phases and collectives, and the trace where engine.trace_steps says so. Collective over `world`
+/// and filled on rank 0; errors are the engine's.
 absl::StatusOr<OverheadReport> run_overhead_scenario(OverheadOptions options, HostGroup& world);
 
 }  // namespace trireme::client
