@@ -29,7 +29,7 @@ struct Engine::Impl {
         host(host_group),
         rank(std::move(loaded)),
         exchange(host_group, phases, engine_config.plan_timeout),
-        plans(engine_config.steps_ahead + 1) {
+        plans(*engine_config.steps_ahead + 1) {
     if (host.size() > 1) phases.keep_collectives(kCollectivesPerReport);
     if (config.trace_steps > 0) phases.keep_trace(trace_records(config));
   }
@@ -155,8 +155,8 @@ absl::Status validate(const EngineConfig& config) {
   }
   if (config.block_size < 1 || config.block_size > 256)
     return wrong("block_size", config.block_size, "1 to 256");
-  if (config.steps_ahead < 0 || config.steps_ahead > 7)
-    return wrong("steps_ahead", config.steps_ahead, "0 to 7");
+  if (const int ahead = config.steps_ahead.value_or(0); ahead < 0 || ahead > 7)
+    return wrong("steps_ahead", ahead, "0 to 7");
   if (config.kv_memory_bytes < 0) return wrong("kv_memory_bytes", config.kv_memory_bytes, "0 or more");
   if (config.trace_steps < 0 || config.trace_steps > 100'000)
     return wrong("trace_steps", config.trace_steps, "0 to 100000");
@@ -184,8 +184,10 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::create(const EngineConfig& confi
     return valid;
   auto rank = load_rank(config, group);
   if (!rank.ok()) return rank.status();
-  auto impl = std::make_unique<Impl>(config, group, *std::move(rank));
-  impl->rank.runner.steps_ahead = config.steps_ahead;
+  EngineConfig chosen = config;
+  if (!chosen.steps_ahead) chosen.steps_ahead = rank->backend->can_capture() ? 1 : 0;
+  auto impl = std::make_unique<Impl>(chosen, group, *std::move(rank));
+  impl->rank.runner.steps_ahead = *chosen.steps_ahead;
   auto runner = ModelRunner::create(impl->rank.runner, *impl->rank.backend, *impl->rank.group,
                                     *impl->rank.model, *impl->rank.cache, impl->phases, impl->progress);
   const absl::Status all = agree_on_success(group, runner.status(), config.load_timeout);
@@ -251,6 +253,9 @@ absl::StatusOr<bool> Engine::follow(std::chrono::milliseconds deadline) {
   // A place in the ring that no launched step uses.
   StepPlan& plan = impl.plans[(impl.oldest + impl.num_launched) % impl.plans.size()];
   if (absl::Status received = impl.receive(plan, deadline); !received.ok()) return received;
+  if (plan.kind != StepPlan::Kind::kRun) {
+    while (impl.num_launched > 0) impl.collect();  // no later plan would, and a step in flight is watched
+  }
   switch (plan.kind) {
     case StepPlan::Kind::kStop:
       return false;

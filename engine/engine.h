@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,9 +39,10 @@ struct EngineConfig {
   int64_t kv_memory_bytes = 0;  // 0: fitted to what is left
   int local_ranks = 1;          // ranks that share this host's memory
   bool enable_prefix_cache = true;
-  /// Plans that are launched before the tokens of an earlier one are read, beyond that one. 0 where a launch
-  /// returns when its step is done (CPU); 1 keeps a device that works by itself busy meanwhile.
-  int steps_ahead = 0;
+  /// Plans that are launched before the tokens of an earlier one are read, beyond that one. By default 0
+  /// where a launch returns when its step is done (CPU), and 1, which keeps a device busy meanwhile, where it
+  /// works by itself.
+  std::optional<int> steps_ahead;
   /// Decode steps are recorded at the start and replayed, where backend and group can (CUDA graphs).
   bool capture_decodes = true;
   int trace_steps = 0;  // so many last steps are kept in memory for gather_trace()

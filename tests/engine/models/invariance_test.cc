@@ -234,6 +234,28 @@ TEST_P(InvarianceTest, PlansLaunchedBeforeTokensAreReadGiveTheSameBits) {
   EXPECT_TRUE(world().rank() != 0 || num_preemptions > 0);
 }
 
+TEST(StepsAheadTest, AFollowerOfAnIdleLeaderHasNoStepInFlight) {
+  const Reference reference = load_reference("qwen3");
+  EngineConfig config = reference_engine_config(reference);
+  config.steps_ahead = 1;
+  auto engine = value_or_die(Engine::create(config, world()));
+  if (world().rank() == 0) {
+    or_die(engine->submit(greedy_request(1, reference.prompt_ids, 4)));
+    std::vector<TokenOutput> outputs;
+    while (engine->has_work()) CHECK_EQ(value_or_die(engine->step(outputs)), true);
+    or_die(engine->broadcast_idle());
+    or_die(engine->broadcast_stop());
+  } else {
+    bool was_running = false, is_running = false;
+    while (value_or_die(engine->follow(std::chrono::seconds(60)))) {
+      is_running = engine->progress().running.load();
+      was_running = was_running || is_running;
+    }
+    EXPECT_TRUE(was_running) << "between two plans a step is in flight";
+    EXPECT_FALSE(is_running) << "after the leader said that it is idle";
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, InvarianceTest,
                          ::testing::Combine(::testing::Values("llama3_rope", "mistral_window", "qwen3"),
                                             ::testing::Values("f32", "bf16")),
