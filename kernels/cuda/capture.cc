@@ -65,6 +65,8 @@ std::unique_ptr<Fence> CudaBackend::create_fence() { return std::make_unique<Str
 
 absl::StatusOr<std::unique_ptr<Graph>> CudaBackend::capture(const std::function<void()>& work) {
   const Stream& stream = queue();
+  attention_parts_.hold();
+  edited_logits_.hold();
   // Of this thread only: others may go on allocating.
   CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
   work();

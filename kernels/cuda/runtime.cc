@@ -67,6 +67,7 @@ void* Scratch::get(size_t bytes, const Stream& stream) {
 
 absl::Status Scratch::reserve(size_t bytes, const Stream& stream, const std::string& what) {
   if (bytes <= memory_.bytes()) return absl::OkStatus();
+  if (held_) check_failed(__FILE__, __LINE__, absl::StrCat(what, " grows after a step was captured with it"));
   stream.synchronize();
   memory_ = Memory();
   absl::StatusOr<Memory> memory = Memory::allocate(Memory::Place::device, bytes, what);

@@ -103,11 +103,14 @@ class Scratch {
   void* get(size_t bytes, const Stream& stream);
   /// Grows now. RESOURCE_EXHAUSTED when it cannot.
   absl::Status reserve(size_t bytes, const Stream& stream, const std::string& what);
+  /// From now on growing is a programmer's error: captured operations know the address.
+  void hold() { held_ = true; }
   void* data() const { return memory_.data(); }
   size_t bytes() const { return memory_.bytes(); }
 
  private:
   Memory memory_;
+  bool held_ = false;
 };
 
 /// Bytes of the device that no allocation has: cudaMemGetInfo().

@@ -300,6 +300,7 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
   return cudaSuccess;
 }
 cudaError_t cudaFree(void* memory) {
+  if (!allowed_now()) return result(cudaErrorStreamCaptureUnsupported);
   if (memory == nullptr) return cudaSuccess;
   std::lock_guard lock(mutex);
   const auto found = allocations().find(memory);

@@ -1,0 +1,180 @@
+// Whole tiny models on the CUDA backend, compiled for the processor, through the engine that serves: against
+// the references, against the CPU backend, and captured steps against steps that are not.
+
+#include <cuda_runtime.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/engine/models/reference_model.h"
+#include "tests/testing/mpi_main.h"
+
+namespace trireme::testing {
+namespace {
+
+// Called here so that it comes from the stand-in's library, whatever the engine brings along.
+const bool kHasStandIn = create_cuda_backend({}).ok();
+
+EngineConfig config_on(const std::string& backend, const Reference& reference) {
+  CHECK_EQ(kHasStandIn, true);
+  EngineConfig config = reference_engine_config(reference);
+  config.backend = backend;
+  config.max_num_seqs = 5;
+  config.max_step_tokens = 24;
+  config.kv_memory_bytes = 1 << 20;
+  config.num_threads = 2;
+  return config;
+}
+
+/// One greedy, one drawn, one with penalties and biases, one that asks for log probabilities.
+std::vector<Request> mixed_requests(const Reference& reference) {
+  std::vector<Request> requests;
+  for (int i = 0; i < 4; ++i) {
+    const auto begin = reference.prompt_ids.begin() + 3 * i;
+    Request request = greedy_request(static_cast<RequestHandle>(i + 1), {begin, begin + 6 + i}, 4 + i);
+    if (i > 0) request.sampling = {0.8f, 40, 0.9f, 0.01f, 70u + static_cast<unsigned>(i)};
+    if (i == 2) {
+      request.sampling.repetition_penalty = 1.3f;
+      request.sampling.frequency_penalty = 0.4f;
+      request.sampling.logit_bias = {{5, 1.5f}, {6, -3.0f}};
+      request.stopping.stop_token_ids = {11, 12};
+      request.stopping.min_tokens = request.stopping.max_tokens;  // never drawn
+    }
+    if (i == 3) {
+      request.output.num_top_logprobs = 3;
+      request.output.num_prompt_logprobs = 2;
+    }
+    requests.push_back(std::move(request));
+  }
+  return requests;
+}
+
+std::vector<int32_t> ids_of(const std::vector<TokenOutput>& outputs) {
+  std::vector<int32_t> ids;
+  for (const TokenOutput& output : outputs) ids.push_back(output.token_id);
+  return ids;
+}
+
+/// Log probabilities of all kinds, in order.
+std::vector<float> logprobs_of(const std::vector<TokenOutput>& outputs) {
+  std::vector<float> all;
+  for (const TokenOutput& output : outputs) {
+    all.push_back(output.logprob);
+    for (const TokenLogprob& top : output.top_logprobs()) all.push_back(top.logprob);
+    if (output.prompt_logprobs() == nullptr) continue;
+    for (const float logprob : output.prompt_logprobs()->logprobs) all.push_back(logprob);
+    for (const TokenLogprob& top : output.prompt_logprobs()->top) all.push_back(top.logprob);
+  }
+  return all;
+}
+
+class CudaOnCpuModelTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  Reference reference_ = load_reference(GetParam());
+};
+
+TEST_P(CudaOnCpuModelTest, LogitsAreThoseOfTransformers) {
+  HandLoaded model(config_on("cuda", reference_));
+  ASSERT_EQ(model.rank().backend->name(), "cuda");
+  const auto logits = model.logits(
+      reference_.prompt_ids, {reference_.positions[0], reference_.positions[1], reference_.positions[2]});
+  EXPECT_LT(largest_difference(logits, {reference_.logits.begin(), reference_.logits.begin() + 3}),
+            1e-4f * reference_.max_abs_logit);
+}
+
+TEST_P(CudaOnCpuModelTest, CapturedOrNotAheadOrNotTheTokensAreThoseOfTheCpu) {
+  const auto of_cpu = generate(config_on("cpu", reference_), mixed_requests(reference_));
+  std::map<RequestHandle, std::vector<float>> logprobs;
+  for (const bool captures : {false, true}) {
+    EngineConfig config = config_on("cuda", reference_);
+    config.capture_decodes = captures;
+    config.steps_ahead = captures ? 1 : 0;
+    const auto outputs = generate(config, mixed_requests(reference_));
+    for (const auto& [handle, wanted] : of_cpu) {
+      const std::vector<float> got = logprobs_of(outputs.at(handle)), close = logprobs_of(wanted);
+      EXPECT_EQ(ids_of(outputs.at(handle)), ids_of(wanted)) << "request " << handle << ", " << captures;
+      ASSERT_EQ(got.size(), close.size());
+      for (size_t i = 0; i < got.size(); ++i) EXPECT_NEAR(got[i], close[i], 1e-3f);
+      // Fewer than nine rows are multiplied one by one: their bits do not depend on the padding.
+      if (captures)
+        EXPECT_EQ(got, logprobs.at(handle)) << "request " << handle;
+      else
+        logprobs[handle] = got;
+    }
+  }
+}
+
+/// Heads of 64, which tensor cores attend with, and drawn weights.
+EngineConfig wide_heads(const std::string& backend) {
+  EngineConfig config = config_on(backend, load_reference("llama_tied"));
+  config.dummy_weights = true;
+  config.compute_dtype = backend == "cuda" ? "bf16" : "f32";
+  config.model.num_heads = 4;
+  config.model.num_kv_heads = 2;
+  config.model.head_dim = 64;
+  return config;
+}
+
+TEST(CudaOnCpuBf16Test, LogitsAreThoseOfF32RoundedOnTheWay) {
+  const std::vector<int32_t> ids = load_reference("llama_tied").prompt_ids;
+  HandLoaded narrow(wide_heads("cuda")), wide(wide_heads("cpu"));
+  ASSERT_EQ(narrow.rank().backend->activation_dtype(), DType::bf16);
+  const auto got = narrow.logits(ids, {0, 17, 30}), wanted = wide.logits(ids, {0, 17, 30});
+  float largest = 0;
+  for (const float logit : wanted[2]) largest = std::max(largest, std::abs(logit));
+  const float difference = largest_difference(got, wanted);
+  EXPECT_LT(difference, 0.04f * largest);
+  EXPECT_GT(difference, 0) << "compared with itself";
+}
+
+/// A prompt in slot 0, then two decodes that continue what the plan before has drawn.
+std::vector<StepPlan> dependent_plans(const std::vector<int32_t>& prompt) {
+  std::vector<StepPlan> plans(3);
+  for (int32_t i = 0; i < 3; ++i) {
+    StepPlan& plan = plans[static_cast<size_t>(i)];
+    plan.slots = {0};
+    plan.token_ids = i == 0 ? prompt : std::vector<int32_t>{kLastToken};
+    plan.query_lens = {plan.num_tokens()};
+    plan.context_lens = {static_cast<int32_t>(prompt.size()) + i};
+    plan.num_blocks = {3};
+    plan.block_tables = {4, 2, 7};
+    plan.sample = {1};
+    plan.sampling.push_back({0.9f, 0, 1, 0, 3, 0, static_cast<uint32_t>(i)});
+  }
+  return plans;
+}
+
+TEST(CudaOnCpuRunnerTest, PlansAreLaunchedOneAfterTheOtherWithoutAWait) {
+  const Reference reference = load_reference("qwen3");
+  const std::vector<int32_t> prompt(reference.prompt_ids.begin(), reference.prompt_ids.begin() + 9);
+  HandLoaded model(config_on("cuda", reference));
+  LoadedRank& rank = model.rank();
+  StepPhases phases;
+  StepProgress progress;
+  std::vector<int32_t> one_by_one, at_once;
+  const auto make_runner = [&](int steps_ahead) {
+    rank.runner.steps_ahead = steps_ahead;
+    return value_or_die(ModelRunner::create(rank.runner, *rank.backend, *rank.group, *rank.model, *rank.cache,
+                                            phases, progress));
+  };
+  {
+    const auto runner = make_runner(0);
+    for (const StepPlan& plan : dependent_plans(prompt))
+      one_by_one.push_back(runner->run(plan).sampled_ids[0]);
+  }
+  const auto runner = make_runner(2);
+  EXPECT_EQ(value_or_die(runner->capture_decodes()).num_graphs, 4) << "of 1, 2, 4 and 5 sequences";
+  const uint64_t num_waits = simt::num_waits();
+  for (const StepPlan& plan : dependent_plans(prompt)) runner->launch(plan);
+  EXPECT_EQ(simt::num_waits(), num_waits);
+  for (int i = 0; i < 3; ++i) at_once.push_back(runner->collect().sampled_ids[0]);
+  EXPECT_GT(simt::num_waits(), num_waits);
+  EXPECT_EQ(at_once, one_by_one);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, CudaOnCpuModelTest, ::testing::Values("llama3_rope", "qwen3"),
+                         [](const auto& name) { return name.param; });
+
+}  // namespace
+}  // namespace trireme::testing
