@@ -114,6 +114,32 @@ mpirun_command() {
   command+=("${mpirun_options[@]}")
 }
 
+# all_hosts: those of all replicas, as --host of one job takes them; nothing without a hostfile.
+all_hosts() {
+  [ ${#placement[@]} -gt 0 ] || return 0
+  printf '%s\n' "${placement[@]}" | tr ',' '\n' | awk -F: '
+    !($1 in ranks) { name[++count] = $1 }
+    { ranks[$1] += $2 }
+    END { for (i = 1; i <= count; i++) printf "%s%s:%d", (i > 1 ? "," : ""), name[i], ranks[name[i]] }'
+}
+
+# check_job: `trireme doctor` by the ranks that would serve; returns 1 where something is wrong.
+check_job() {
+  local result=0
+  [ "$mpi_major" != 4 ] || mpirun_options+=(--quiet)  # the doctor says itself what is wrong
+  mpirun_command check "$num_ranks" "$(all_hosts)"
+  command+=("$bin/trireme" doctor --model "$model")
+  [ -z "$network" ] || command+=(--network "$network")
+  timeout --kill-after=5 180 "${command[@]}" </dev/null || result=1
+  if [[ $port != 0 && $listen != \[* ]] && (exec 3<>"/dev/tcp/$listen/$port") 2>/dev/null; then
+    say "PROBLEM: port $port of $listen is in use, --port names another"
+    result=1
+  fi
+  remove_on_hosts "$scratch"
+  rm -rf "$scratch"
+  return $result
+}
+
 # worker_command I: the array command gets the whole command line of replica I.
 worker_command() {
   local first=$(($1 * tensor_parallel))

@@ -30,6 +30,7 @@ requests may finish first, a second signal ends them.
   --network CIDR|NAME        network between the hosts, e.g. 10.0.0.0/24 (needed where hosts share a local-only subnet)
   --rsh-agent COMMAND        starts Open MPI's daemons on other hosts: COMMAND HOST ARGUMENTS... [ssh]
   --host-timeout S           seconds in which a host must answer before anything starts [10]
+  --check                    serve nothing: let the ranks find out whether they can (trireme doctor), exit code 1 if not
   --coordinator-option X     pass X on to trireme-coordinator, e.g. --resume-timeout=60; may be repeated
   --worker-option X          pass X on to trireme-worker; may be repeated
   --mpirun-option X          pass X on to mpirun; may be repeated
@@ -44,12 +45,13 @@ END
 }
 
 model="" tensor_parallel=auto replicas=1 backend=auto compute_dtype=auto threads=0 port=50051 listen=127.0.0.1
-metrics_port=0 insecure=false hostfile="" network="" worker_options=() mpirun_options=() ready_timeout=600 drain_timeout=30
+metrics_port=0 insecure=false check=false hostfile="" network="" worker_options=() mpirun_options=() ready_timeout=600 drain_timeout=30
 run_dir="" bin="" coordinator_options=() advertise="" rsh_agent=${OMPI_MCA_plm_rsh_agent:-ssh} host_timeout=10
 while [ $# -gt 0 ]; do
   option=$1
   case $option in
     --insecure) insecure=true; shift; continue ;;
+    --check) check=true; shift; continue ;;
     -h | --help) usage; exit 0 ;;
     --*=*) set -- "${option%%=*}" "${option#*=}" "${@:2}"; continue ;;
   esac
@@ -132,6 +134,12 @@ mkdir -p "$run_dir" || die "cannot make $run_dir"
 run_dir=$(cd "$run_dir" && pwd)
 sweep_scratch
 make_scratch
+if $check; then
+  check_job
+  result=$?
+  if $own_run_dir; then rm -rf "$run_dir"; fi
+  exit $result
+fi
 
 # ---- processes --------------------------------------------------------------------------------------------------
 # A service is "coordinator" or "replica-I". Every child leads a session of its own, so that a terminal's Ctrl-C

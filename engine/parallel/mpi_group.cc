@@ -331,6 +331,15 @@ int rank_on_host() {
 
 }  // namespace
 
+std::string message_library() {
+  char text[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+  int length = 0;
+  MPI_CHECK(MPI_Get_library_version(text, &length));
+  // Open MPI names its package and the machine it was built on, too: up to the first comma is enough.
+  const std::string all(text, static_cast<size_t>(length));
+  return all.substr(0, all.find(','));
+}
+
 absl::StatusOr<std::unique_ptr<HostGroup>> create_world(int* argc, char*** argv) {
   if (!launched_by_mpi()) return create_single_host_group();
   int provided = 0;

@@ -22,7 +22,8 @@ class HostGroup {
   virtual ~HostGroup() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
-  /// This process's number among those of the whole job that share its host, whatever group it was split into.
+  /// This process's number among those of the whole job that share its host, whatever group it was split
+  /// into.
   virtual int local_rank() const = 0;
 
   /// `words` of `root` reach every rank. An idle receiver sleeps: it polls, then waits in steps of 50 us to 1
@@ -74,6 +75,8 @@ class ProcessGroup {
 /// launched by it. The returned group ends MPI with its destruction, so it must outlive every group split
 /// from it.
 absl::StatusOr<std::unique_ptr<HostGroup>> create_world(int* argc, char*** argv);
+/// Name and version of the library that carries a world's messages; "none" in builds without one.
+std::string message_library();
 /// A world of one.
 std::unique_ptr<HostGroup> create_single_host_group();
 

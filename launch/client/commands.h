@@ -28,6 +28,7 @@ void add_cancel_command(CLI::App& app, int& exit_code);
 void add_plan_command(CLI::App& app, int& exit_code);
 void add_project_command(CLI::App& app, int& exit_code);
 void add_bench_command(CLI::App& app, int& exit_code);
+void add_doctor_command(CLI::App& app, int& exit_code);
 /// Below `trireme bench`.
 void add_serve_bench_command(CLI::App& bench, int& exit_code);
 void add_collective_bench_command(CLI::App& bench, int& exit_code);

@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
   trireme::client::add_status_command(app, exit_code);
   trireme::client::add_cancel_command(app, exit_code);
   trireme::client::add_bench_command(app, exit_code);
+  trireme::client::add_doctor_command(app, exit_code);
   trireme::client::add_plan_command(app, exit_code);
   trireme::client::add_project_command(app, exit_code);
   try {

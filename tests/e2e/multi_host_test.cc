@@ -17,8 +17,9 @@ constexpr double kPromise = 10;  // seconds in which a replica without network e
 
 class MultiHostTest : public VirtualHostsFixture {
  protected:
-  /// Starts launch/serve.sh on the first of the hosts, waits until it is ready, calls there from then on.
-  Process& serve(const std::vector<std::pair<std::string, int>>& slots, std::vector<std::string> options) {
+  /// Starts launch/serve.sh on the first of the hosts.
+  Process& start_script(const std::vector<std::pair<std::string, int>>& slots,
+                        std::vector<std::string> options) {
     std::ofstream hostfile(folder() / "hosts");
     for (const auto& [host, count] : slots) hostfile << address_of(host) << " slots=" << count << "\n";
     hostfile.close();
@@ -48,7 +49,12 @@ class MultiHostTest : public VirtualHostsFixture {
                                         "--run-dir",
                                         folder() / "run"};
     command.insert(command.end(), options.begin(), options.end());
-    Process& server = start(on(first, command));
+    return start(on(first, command));
+  }
+
+  /// Waits until the service is ready, and calls there from then on.
+  Process& serve(const std::vector<std::pair<std::string, int>>& slots, std::vector<std::string> options) {
+    Process& server = start_script(slots, std::move(options));
     if (!server.wait_for_output("logs in", deadline_in(60))) throw std::runtime_error(server.output());
     const std::string output = server.standard_output();
     set_address(output.substr(6, output.find(' ', 6) - 6));
@@ -181,6 +187,16 @@ TEST_F(MultiHostTest, AReplicaOnTwoHostsLosesOneOfThem) {
   const auto deadline = deadline_in(kPromise);
   for (const ProcessEntry& worker : workers_on("gamma")) EXPECT_TRUE(wait_until_gone(worker.pid, deadline));
   expect_streams_unbroken();
+}
+
+TEST_F(MultiHostTest, TheDoctorSeesBothHosts) {
+  add_hosts({"alpha", "beta"});
+  const std::vector<std::string> options = {"--model", demo_model(), "--tensor-parallel", "2", "--check"};
+  Process& well = start_script({{"alpha", 1}, {"beta", 1}}, options);
+  EXPECT_EQ(well.wait(deadline_in(60)), 0) << well.output();
+  for (const char* part : {"rank 0 on host alpha", "rank 1 on host beta", "eth0 10.77.0.2/24",
+                           "1 links between hosts", "2 ranks, 0 problems"})
+    EXPECT_NE(well.output().find(part), std::string::npos) << part << "\n" << well.output();
 }
 
 }  // namespace

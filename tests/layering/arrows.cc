@@ -38,6 +38,7 @@ const std::vector<Rule>& rules() {
       {"launch/client/bench", {"launch/client/", "proto/", "engine/", "kernels/"}},
       {"launch/client/collective_", {"launch/client/", "engine/parallel/", "kernels/"}},
       {"launch/client/rank_placement", {"launch/client/", "engine/parallel/"}},
+      {"launch/client/doctor", {"launch/client/", "proto/", "engine/", "kernels/"}},
       {"launch/client/engine_bench", {"launch/client/", "engine/", "kernels/"}},
       {"launch/client/plan", {"launch/client/", "engine/"}},
       {"launch/client/scaling_tables", {"launch/client/", "engine/plan/"}},
