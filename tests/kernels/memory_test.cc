@@ -19,9 +19,8 @@ constexpr int64_t kMiB = 1 << 20;
 class AvailableMemoryTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    root_ =
-        std::filesystem::path(::testing::TempDir()) /
-        ("available_memory_" + std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()));
+    // The same test may run in several processes at a time, one for each instruction set.
+    root_ = std::filesystem::path(::testing::TempDir()) / ("available_memory_" + std::to_string(getpid()));
     std::filesystem::remove_all(root_);
     write("proc/meminfo",
           "MemTotal:       8388608 kB\nMemFree:        1024 kB\nMemAvailable:   4194304 kB\n");
