@@ -104,7 +104,7 @@ def _drive(
 
     absent: dict[str, str] = {}
     status = service.status()
-    before = _settled(service, signals)
+    before = _settled(service, signals, warm_up_report["ok"])
     ranks = service.local_ranks()
     tell("measuring")
     began = time.monotonic()
@@ -120,7 +120,7 @@ def _drive(
     machine_record = machine.end(now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime)
     cpu_after = {rank.pid: processes.cpu_seconds(rank.pid) for rank in ranks}
     watched_s = time.monotonic() - began
-    after = _settled(service, signals)
+    after = _settled(service, signals, probes.finished_requests(before) + report["ok"])
     _check_same_replicas(before, after)
     service.check_running()
     if gpus.absent:
@@ -200,12 +200,16 @@ def _first_error(said: str) -> str:
     return (error[1].strip() if error else said[-300:]) or "it said nothing"
 
 
-def _settled(service: Service, signals: processes.Signals) -> list[dict[str, Any]]:
-    """The replicas, as serve.sh numbers them, once nothing runs and their ranks have told of all they did."""
+def _settled(service: Service, signals: processes.Signals, finished_requests: int) -> list[dict[str, Any]]:
+    """The replicas, as serve.sh numbers them, once nothing runs and their ranks have told of all they did. What the
+    coordinator knows of them is a little old: it may be from before a load of which `finished_requests`, in all since
+    their start, tell that it is over."""
     deadline = time.monotonic() + probes.TELEMETRY_S
     while True:
         replicas = service.in_order(service.status()["cluster"]["replicas"])
-        if replicas and all(probes.are_complete(replica) for replica in replicas):
+        if probes.finished_requests(replicas) >= finished_requests and all(
+            map(probes.are_complete, replicas)
+        ):
             return replicas
         if time.monotonic() > deadline:
             raise PointFailed(f"for {probes.TELEMETRY_S} s the ranks did not tell where their time went")

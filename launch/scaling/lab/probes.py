@@ -37,6 +37,11 @@ def are_complete(replica: dict[str, Any]) -> bool:
     )
 
 
+def finished_requests(replicas: list[dict[str, Any]]) -> int:
+    """Of all replicas, since their start."""
+    return sum(int(replica["load"]["finished_requests"]) for replica in replicas)
+
+
 def phases_between(before: Phases, after: Phases, load_s: float) -> dict[int, dict[str, float]]:
     """Seconds of each phase within the load. What was told before it and after it is further apart than the load is
     long: nothing but idling lies there, so the difference is taken off `idle`."""
