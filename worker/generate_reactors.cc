@@ -27,10 +27,15 @@ StreamCall* StreamCall::start(const CallEnvironment& environment, grpc::Callback
 
 void StreamCall::tick(std::chrono::steady_clock::time_point now) {
   std::lock_guard lock(mutex_);
-  if (done_ || !(writing_ || ended_) || now - write_began_ <= write_timeout_) return;
+  end_if_late(now);
+}
+
+bool StreamCall::end_if_late(std::chrono::steady_clock::time_point now) {
+  if (done_ || !(writing_ || ended_) || now - write_began_ <= write_timeout_) return false;
   reset_stream();
-  if (ended_ || abandoned_ || !error_.ok()) return;
+  if (ended_ || abandoned_ || !error_.ok()) return false;
   fail(grpc::Status(grpc::StatusCode::CANCELLED, "cancelled: a message was not taken in time"));
+  return true;
 }
 
 void OpenStreams::add(std::weak_ptr<StreamCall> stream) {
@@ -52,7 +57,9 @@ void OpenStreams::tick(std::chrono::steady_clock::time_point now) {
   for (const auto& stream : open) stream->tick(now);
 }
 
+// Whoever delivers a great many tokens hardly leaves the lock to a tick, so lateness is looked at here, too.
 void StreamCall::flush() {
+  if (writing_ && end_if_late(std::chrono::steady_clock::now())) return;
   if (!writing_ && !ended_) write_next();
   account();
 }

@@ -35,6 +35,8 @@ class StreamCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>, 
   void reset_stream() override { context_->TryCancel(); }
 
  private:
+  /// With mutex_ held. True when that has ended the call.
+  bool end_if_late(std::chrono::steady_clock::time_point now);
   void write_next();
   void account();
 
