@@ -86,7 +86,7 @@ check() {
 # What needs a device, where there is one.
 run_gpu_tests() {
   if gpu_visible && command -v nvcc >/dev/null; then
-    build cuda -DTRIREME_TESTS=ON && run_ctest cuda -L gpu
+    build cuda -DTRIREME_TESTS=ON -- gpu_tests && run_ctest cuda -L gpu
   else
     say "tests labelled gpu: skipped, no GPU and compiler for it are here"
     skipped=$((skipped + 1))
