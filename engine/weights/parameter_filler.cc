@@ -8,8 +8,8 @@
 #include <system_error>
 #include <thread>
 
-#include "kernels/float_conversion.h"
 #include "kernels/check.h"
+#include "kernels/float_conversion.h"
 
 namespace trireme {
 namespace {

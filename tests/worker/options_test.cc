@@ -29,11 +29,11 @@ std::string refusal(const std::vector<std::string>& flags) {
 
 TEST(OptionsTest, FlagsFillOptions) {
   WorkerOptions options;
-  const auto code = parse({"--model", "/m", "--coordinator", "host:1", "--listen", "127.0.0.2:77",
-                           "--threads", "3", "--tensor-parallel", "4", "--kv-memory", "2GiB",
-                           "--step-timeout", "0.5", "--no-prefix-cache", "--compute-dtype", "bf16",
-                           "--collectives", "mpi"},
-                          options);
+  const auto code =
+      parse({"--model", "/m", "--coordinator", "host:1", "--listen", "127.0.0.2:77", "--threads", "3",
+             "--tensor-parallel", "4", "--kv-memory", "2GiB", "--step-timeout", "0.5", "--no-prefix-cache",
+             "--compute-dtype", "bf16", "--collectives", "mpi"},
+            options);
   ASSERT_FALSE(code.has_value());
   EXPECT_EQ(options.model_dir, "/m");
   EXPECT_EQ(options.coordinator, "host:1");

@@ -5,8 +5,8 @@
 
 #include <numeric>
 
-#include "kernels/float_conversion.h"
 #include "engine/weights/weight_loader.h"
+#include "kernels/float_conversion.h"
 
 namespace trireme {
 namespace {

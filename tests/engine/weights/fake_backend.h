@@ -12,9 +12,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/layers/parameter.h"
-#include "kernels/float_conversion.h"
 #include "kernels/backend.h"
 #include "kernels/check.h"
+#include "kernels/float_conversion.h"
 
 namespace trireme {
 
