@@ -42,6 +42,11 @@ void Leader::stop(TimePoint deadline) {
   inbox_.wake();
 }
 
+void Leader::abandon(TimePoint deadline) {
+  abandoned_.store(true);
+  stop(deadline);
+}
+
 LeaderStatus Leader::status() const {
   LeaderStatus status;
   status.draining = inbox_.closed();
@@ -72,7 +77,7 @@ absl::Status Leader::serve() {
   bool was_busy = false;
   while (true) {
     take_commands(engine_.has_work() ? look_again : next_beat);
-    if (is_over()) return engine_.broadcast_stop();
+    if (is_over()) return abandoned_.load() ? absl::OkStatus() : engine_.broadcast_stop();
     bool ran = false;
     if (engine_.has_work()) {
       absl::StatusOr<bool> stepped = step();

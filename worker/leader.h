@@ -68,9 +68,14 @@ class Leader {
   /// Drains; run() returns when nothing is left, or at `deadline`: what still runs then fails with
   /// UNAVAILABLE. An earlier deadline replaces a later one.
   void stop(TimePoint deadline);
+  /// The same for a leader that is cut off, its followers and the launcher perhaps, too: without a stop plan.
+  /// The process is to end at once when run() has returned; followers miss its signs of life.
+  void abandon(TimePoint deadline);
+  bool abandoned() const { return abandoned_.load(); }
 
-  /// Serves until stop(). The stop plan has been broadcast when it returns OK. An error means that the engine
-  /// is broken: all requests have failed with UNAVAILABLE, and the process must end.
+  /// Serves until stop() or abandon(). The stop plan has been broadcast when it returns OK, unless
+  /// abandoned(). An error means that the engine is broken: all requests have failed with UNAVAILABLE, and
+  /// the process must end.
   absl::Status run();
 
   LeaderStatus status() const;
@@ -106,6 +111,7 @@ class Leader {
   Inbox inbox_;
   std::atomic<RequestHandle> next_handle_{1};
   std::atomic<uint64_t> beats_{0};
+  std::atomic<bool> abandoned_{false};
 
   ServingMetrics metrics_;
 

@@ -2,12 +2,15 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <string>
 #include <thread>
 #include <utility>
 
 #include <spdlog/spdlog.h>
 
+#include "absl/strings/str_cat.h"
 #include "proto/support/metrics_endpoint.h"
 #include "worker/delivery.h"
 #include "worker/leader_metrics.h"
@@ -37,6 +40,15 @@ class Attendant {
     thread_.join();
   }
 
+  /// Once the leader has been abandoned.
+  absl::Status lost_coordinator() {
+    std::lock_guard lock(mutex_);
+    return absl::AbortedError(absl::StrCat("replica ", options_.registration.replica_id(),
+                                           " has been without coordinator ", options_.coordinator, " for ",
+                                           options_.lease.give_up_after.count(), " ms (", lost_reason_,
+                                           "): --coordinator-timeout, the job ends"));
+  }
+
  private:
   void join_cluster(const LeaderAddresses& addresses) {
     v1::ReplicaRegistration registration = options_.registration;
@@ -49,6 +61,7 @@ class Attendant {
       return report;
     };
     hooks.on_desired_state = [this](v1::ReplicaState state) { obey(state); };
+    hooks.on_lost = [this](const std::string& reason) { give_up(reason); };
     lease_ = std::make_unique<ReplicaLease>(options_.coordinator, std::move(registration), std::move(hooks),
                                             options_.lease);
   }
@@ -62,6 +75,15 @@ class Attendant {
       spdlog::info("replica {}: the coordinator asks to stop", options_.registration.replica_id());
       leader_.stop(Clock::now() + options_.drain_timeout);
     }
+  }
+
+  void give_up(const std::string& reason) {
+    if (announced_ || stop_asked_) return;  // it ends anyway
+    {
+      std::lock_guard lock(mutex_);
+      lost_reason_ = reason;
+    }
+    leader_.abandon(Clock::now() + options_.drain_timeout);
   }
 
   void run() {
@@ -105,6 +127,8 @@ class Attendant {
   std::atomic<bool> announced_{false};
   std::atomic<bool> stop_asked_{false};
   std::atomic<bool> over_{false};
+  std::mutex mutex_;
+  std::string lost_reason_;
   std::unique_ptr<ReplicaLease> lease_;
   std::thread thread_;
 };
@@ -195,6 +219,7 @@ absl::Status run_leader_process(StepEngine& engine, const LifeSign& life_sign, c
     status = leader.run();
     (*server)->set_serving(false);
     (*server)->shutdown(kShutdownGrace);
+    if (status.ok() && leader.abandoned()) status = attendant.lost_coordinator();
   }
   return status;
 }

@@ -44,8 +44,9 @@ using LifeSign = std::function<uint64_t()>;
 /// Serves until a stop signal or the coordinator's STOP, then drains: what runs may finish within
 /// `drain_timeout`, a second signal cuts it off. `on_ready` is called once the server listens. Call it on the
 /// engine's thread. OK after an orderly end, when the stop plan has been sent. UNAVAILABLE and
-/// FAILED_PRECONDITION: could not listen, the stop plan has been sent as well. Any other error is a broken
-/// engine's.
+/// FAILED_PRECONDITION: could not listen, the stop plan has been sent as well. ABORTED: without a coordinator
+/// for longer than lease.give_up_after; drained, but no stop plan has been sent (Leader::abandon). Any other
+/// error is a broken engine's.
 absl::Status run_leader_process(StepEngine& engine, const LifeSign& life_sign, const ServedModel& model,
                                 const LeaderProcessOptions& options, const StopSignal& stop_signal,
                                 const std::function<void(const LeaderAddresses&)>& on_ready);

@@ -148,6 +148,10 @@ void add_service_flags(CLI::App& app, WorkerOptions& options) {
   add_seconds(app, "--step-timeout", options.step_timeout,
               "a step without progress for this long ends the process; 0: never");
   add_seconds(app, "--join-timeout", options.join_timeout, "to reach the coordinator and the other ranks");
+  add_seconds(
+      app, "--coordinator-timeout", options.coordinator_timeout,
+      "a leader that has been without its coordinator for this long, and so serves nobody but those who "
+      "call it directly, lets them finish (--drain-timeout) and ends its job with exit code 69; 0: never");
   add_seconds(app, "--load-timeout", options.load_timeout, "for the ranks to wait for each other's loading");
   add_seconds(app, "--leader-timeout", options.leader_timeout,
               "a follower that hears nothing from its leader for this long ends");

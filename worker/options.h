@@ -44,6 +44,7 @@ struct WorkerOptions {
   std::chrono::milliseconds write_timeout{30'000};
   std::chrono::milliseconds step_timeout{10'000};
   std::chrono::milliseconds join_timeout{60'000};
+  std::chrono::milliseconds coordinator_timeout{600'000};
   std::chrono::milliseconds load_timeout{1'800'000};
   std::chrono::milliseconds leader_timeout{3'000};
   std::chrono::milliseconds drain_timeout{30'000};

@@ -1,5 +1,6 @@
 #include "worker/replica_lease.h"
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -14,8 +15,6 @@
 namespace trireme::worker {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kHangUpTime{1};
 
@@ -117,13 +116,24 @@ bool ReplicaLease::report_now(std::chrono::milliseconds timeout) {
 
 void ReplicaLease::run() {
   Backoff backoff(options_.first_retry, options_.longest_retry);
+  set_lost_since(Clock::now());
   while (true) {
     const bool was_registered = serve();
-    if (was_registered) backoff.reset();
-    const auto pause = backoff.next();
-    std::unique_lock lock(mutex_);
-    if (changed_.wait_for(lock, pause, [this] { return stopping_; })) return;
+    if (was_registered) {
+      backoff.reset();
+      set_lost_since(Clock::now());
+    }
+    const auto next_attempt = std::min(Clock::now() + backoff.next(), give_up_at_);
+    {
+      std::unique_lock lock(mutex_);
+      if (changed_.wait_until(lock, next_attempt, [this] { return stopping_; })) return;
+    }
+    if (Clock::now() >= give_up_at_) return hooks_.on_lost(last_failure_);
   }
+}
+
+void ReplicaLease::set_lost_since(Clock::time_point time) {
+  give_up_at_ = options_.give_up_after.count() > 0 ? time + options_.give_up_after : Clock::time_point::max();
 }
 
 bool ReplicaLease::serve() {
@@ -150,7 +160,7 @@ bool ReplicaLease::serve() {
 bool ReplicaLease::tend(Stream& stream) {
   bool was_registered = false;
   Clock::time_point last_report = Clock::now();
-  const Clock::time_point answer_due = last_report + options_.registration_timeout;
+  const Clock::time_point answer_due = std::min(last_report + options_.registration_timeout, give_up_at_);
   std::unique_lock lock(mutex_);
   while (!stopping_ && !stream.over) {
     if (!was_registered && !stream.desired_state && Clock::now() >= answer_due) break;

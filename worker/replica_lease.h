@@ -19,17 +19,22 @@ struct ReplicaLeaseOptions {
   std::chrono::milliseconds first_retry{200};
   std::chrono::milliseconds longest_retry{5000};
   std::chrono::milliseconds registration_timeout{10000};  // for the coordinator's first answer
+  std::chrono::milliseconds give_up_after{0};             // without being registered; 0: never
 };
 
 /// What a lease asks of its replica and tells it. Called on the lease's thread.
 struct ReplicaHooks {
   std::function<v1::ReplicaReport()> report;               // load, draining, drained; no registration
   std::function<void(v1::ReplicaState)> on_desired_state;  // each time the coordinator says one
+  /// Once, after give_up_after; needed only with it. The lease tries no more. Gets why the last attempt
+  /// failed.
+  std::function<void(const std::string& reason)> on_lost;
 };
 
 /// Keeps a replica registered for as long as it exists: a stream to the coordinator whose first message
 /// registers and whose later ones report, opened again with back-off when it breaks. A lost coordinator is
-/// nobody's trouble but that of the requests it relayed. Any thread.
+/// nobody's trouble but that of the requests it relayed, until it has been lost for `give_up_after`. Any
+/// thread.
 class ReplicaLease {
  public:
   ReplicaLease(std::string coordinator, v1::ReplicaRegistration registration, ReplicaHooks hooks,
@@ -45,6 +50,7 @@ class ReplicaLease {
 
  private:
   class Stream;
+  using Clock = std::chrono::steady_clock;
 
   void run();
   /// One stream, from its start to its end. True when it was registered in between.
@@ -52,6 +58,7 @@ class ReplicaLease {
   /// Reports and obeys until the stream ends, or the lease. True when it was registered.
   bool tend(Stream& stream);
   void explain_end(bool was_registered, const std::string& reason);
+  void set_lost_since(Clock::time_point time);
 
   const std::string coordinator_;
   const v1::ReplicaRegistration registration_;
@@ -63,6 +70,7 @@ class ReplicaLease {
   bool registered_ = false;
   uint64_t wanted_ = 0, reported_ = 0;  // reports that report_now() asked for; the last one written
   std::string last_failure_;            // the lease's thread only: told once, not at each attempt
+  Clock::time_point give_up_at_;        // the lease's thread only: unless registered by then
   std::thread thread_;
 };
 

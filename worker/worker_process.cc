@@ -89,10 +89,10 @@ class WorkerProcess {
   }
 
   /// For a rank whose peers may be gone: MPI cannot be ended in order, and waiting for it would never end.
-  [[noreturn]] static void die(const std::string& message) {
+  [[noreturn]] static void die(const std::string& message, ExitCode code = ExitCode::kInternal) {
     std::fprintf(stderr, "trireme-worker: %s\n", message.c_str());
     std::fflush(nullptr);
-    ::_exit(static_cast<int>(ExitCode::kInternal));
+    ::_exit(static_cast<int>(code));
   }
 
   std::string who() const { return absl::StrCat("rank ", world_.rank(), " on host ", host_name()); }
@@ -289,6 +289,7 @@ class WorkerProcess {
     process.metrics_listen = options_.metrics_listen;
     process.coordinator = options_.coordinator;
     process.drain_timeout = options_.drain_timeout;
+    process.lease.give_up_after = options_.coordinator_timeout;
     process.service.max_unread_bytes = options_.max_unread_bytes;
     process.service.write_timeout = options_.write_timeout;
     process.leader.queue = {options_.max_queued_requests, options_.max_queued_tokens};
@@ -297,6 +298,7 @@ class WorkerProcess {
     status = run_leader_process(adapter, life_sign, *served, process, StopSignal::install(),
                                 [this](const LeaderAddresses& addresses) { tell_ready(addresses); });
     if (absl::IsUnavailable(status) || absl::IsFailedPrecondition(status)) return failed(status, true);
+    if (absl::IsAborted(status)) die(absl::StrCat(who(), ": ", status.message()), ExitCode::kUnavailable);
     if (!status.ok()) die(absl::StrCat(who(), ": the engine has failed: ", status.message()));
     if (auto sound = engine_->check_integrity(); !sound.ok()) {
       spdlog::error("after draining: {}", std::string(sound.message()));

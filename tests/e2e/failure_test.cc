@@ -163,6 +163,17 @@ TEST_F(FailureE2eTest, ASecondJobJoinsWhileTheFirstServes) {
   EXPECT_TRUE(first.read_tokens(first.num_tokens() + 1)) << "the first stream was disturbed";
 }
 
+TEST_F(FailureE2eTest, AJobWithoutItsCoordinatorGivesUpInTheEnd) {
+  Process& coordinator = start_coordinator();
+  Process& job = start_job(4, {"--tensor-parallel", "2", "--coordinator-timeout", "1"});
+  wait_serving(4);
+  coordinator.signal(SIGKILL);
+  shared_memory_may_stay_ = true;  // mpirun kills what the ranks that gave up have left
+  EXPECT_EQ(job.wait(deadline_in(30)), 69) << job.output();
+  EXPECT_NE(job.output().find("for 1000 ms"), std::string::npos) << job.output();
+  EXPECT_TRUE(ranks().empty());
+}
+
 TEST_F(FailureE2eTest, OneJobOfSeveralReplicasServesThemAll) {
   start_coordinator();
   start_job(4, {"--tensor-parallel", "2"}, endless_model());

@@ -189,6 +189,18 @@ TEST_F(MultiHostTest, AReplicaOnTwoHostsLosesOneOfThem) {
   expect_streams_unbroken();
 }
 
+TEST_F(MultiHostTest, AHostThatStaysCutOffIsLeftByItsRanks) {
+  add_hosts({"alpha", "beta"});
+  serve({{"alpha", 1}, {"beta", 1}}, {"--model", demo_model(), "--tensor-parallel", "1", "--replicas", "2",
+                                      "--worker-option=--coordinator-timeout=5"});
+  const std::vector<ProcessEntry> workers = workers_on("beta");
+  ASSERT_FALSE(workers.empty());
+  set_link("beta", false);
+  // Four seconds until it is noticed, five of patience.
+  const auto deadline = deadline_in(30);
+  for (const ProcessEntry& worker : workers) EXPECT_TRUE(wait_until_gone(worker.pid, deadline));
+}
+
 TEST_F(MultiHostTest, TheDoctorSeesBothHosts) {
   add_hosts({"alpha", "beta"});
   const std::vector<std::string> options = {"--model", demo_model(), "--tensor-parallel", "2", "--check"};

@@ -220,6 +220,61 @@ TEST(ReplicaLeaseTest, CoordinatorThatComesBackIsRegisteredAt) {
       second.wait_for([&] { return second.registrations.size() == 1 && second.reports.size() >= 2; }));
 }
 
+/// Counts and keeps what a lease says at its end.
+struct Loss {
+  void wait_once() {
+    std::unique_lock lock(mutex);
+    EXPECT_TRUE(changed.wait_for(lock, seconds(20), [&] { return count == 1; }));
+  }
+  ReplicaHooks hooks(FakeReplica& replica) {
+    ReplicaHooks made = replica.hooks();
+    made.on_lost = [this](const std::string& why) {
+      std::lock_guard lock(mutex);
+      ++count;
+      reason = why;
+      changed.notify_all();
+    };
+    return made;
+  }
+  std::mutex mutex;
+  std::condition_variable changed;
+  int count = 0;
+  std::string reason;
+};
+
+TEST(ReplicaLeaseTest, CoordinatorThatNeverAnswersIsGivenUp) {
+  FakeReplica replica;
+  Loss loss;
+  ReplicaLeaseOptions options = quick();
+  options.give_up_after = milliseconds(300);
+  const auto begin = std::chrono::steady_clock::now();
+  ReplicaLease lease("127.0.0.1:1", registration(), loss.hooks(replica), options);
+  loss.wait_once();
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, milliseconds(300));
+  EXPECT_FALSE(loss.reason.empty());
+}
+
+TEST(ReplicaLeaseTest, PatienceBeginsAnewWithEachRegistration) {
+  FakeReplica replica;
+  Loss loss;
+  ReplicaLeaseOptions options = quick();
+  options.give_up_after = seconds(2);
+  auto first = std::make_unique<FakeCoordinator>();
+  const int port = first->port();
+  ReplicaLease lease(first->address(), registration(), loss.hooks(replica), options);
+  ASSERT_TRUE(replica.wait_for_state(v1::REPLICA_STATE_SERVING));
+  std::this_thread::sleep_for(seconds(2));  // registered for longer than the patience lasts
+  first.reset();
+  auto second = std::make_unique<FakeCoordinator>(port);
+  ASSERT_TRUE(second->wait_for([&] { return second->reports.size() >= 2; }));
+  {
+    std::lock_guard lock(loss.mutex);
+    EXPECT_EQ(loss.count, 0);
+  }
+  second.reset();
+  loss.wait_once();
+}
+
 TEST(ReplicaLeaseTest, EndOfTheLeaseEndsTheStreamInOrder) {
   FakeCoordinator coordinator;
   FakeReplica replica;

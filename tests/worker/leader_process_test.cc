@@ -86,6 +86,24 @@ class LeaderProcessTest : public testing::Test {
     return stub->Generate(&context, request);
   }
 
+  /// Asks again and again, while steps are held, until new requests are no longer taken.
+  bool wait_until_refused() {
+    const auto deadline = std::chrono::steady_clock::now() + seconds(20);
+    while (std::chrono::steady_clock::now() < deadline) {
+      grpc::ClientContext context;
+      context.set_deadline(gpr_time_from_millis(200, GPR_TIMESPAN));
+      v1::GenerateRequest request;
+      request.set_text("x");
+      request.mutable_stopping()->set_max_tokens(1);
+      auto reader = stub->Generate(&context, request);
+      v1::GenerateResponse message;
+      while (reader->Read(&message)) {
+      }
+      if (reader->Finish().error_code() == grpc::StatusCode::UNAVAILABLE) return true;
+    }
+    return false;
+  }
+
   std::unique_ptr<Tokenizer> tokenizer = byte_tokenizer();
   ServedModel model;
   FakeEngine engine;
@@ -185,6 +203,31 @@ TEST_F(LeaderProcessTest, SecondSignalCutsOffWhatRuns) {
   const grpc::Status status = reader->Finish();
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE) << status.error_message();
   EXPECT_TRUE(join().ok());
+}
+
+TEST_F(LeaderProcessTest, WithoutACoordinatorItDrainsAndGivesUp) {
+  options.coordinator = "127.0.0.1:1";
+  options.lease.first_retry = milliseconds(10);
+  options.lease.give_up_after = seconds(2);  // the request below must come first
+  engine.hold();
+  start();
+  grpc::ClientContext context;
+  auto reader = generate(context, 5);  // of a client that calls it directly
+  ASSERT_TRUE(engine.wait_for([](const auto& counts) { return counts.submitted.size() == 1; }));
+  EXPECT_TRUE(wait_until_refused());
+  engine.let_go();
+  int tokens = 0;
+  v1::GenerateResponse message;
+  while (reader->Read(&message)) {
+    for (const auto& delta : message.deltas()) tokens += delta.token_ids_size();
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_EQ(tokens, 5);
+  const absl::Status status = join();
+  EXPECT_TRUE(absl::IsAborted(status)) << status;
+  EXPECT_NE(status.message().find("without coordinator 127.0.0.1:1 for 2000 ms ("), std::string::npos)
+      << status;
+  EXPECT_EQ(engine.counts().stops, 0);  // whoever could take a stop plan may be out of reach
 }
 
 TEST_F(LeaderProcessTest, PortInUseIsSaidAndFollowersAreStopped) {

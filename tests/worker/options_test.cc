@@ -53,6 +53,7 @@ TEST(OptionsTest, DefaultsStandWhereNothingIsSaid) {
   ASSERT_FALSE(parse({"--model", "/m"}, options).has_value());
   EXPECT_EQ(options.listen.text(), "127.0.0.1:0");
   EXPECT_EQ(options.step_timeout, milliseconds(10000));
+  EXPECT_EQ(options.coordinator_timeout, milliseconds(600'000));
   EXPECT_EQ(options.tensor_parallel_size, 0);
   EXPECT_TRUE(options.prefix_cache);
 }
