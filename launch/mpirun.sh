@@ -10,7 +10,14 @@ mpirun_detect() {
   [ "$mpi_major" = 4 ] || [ "$mpi_major" = 5 ] || die "Open MPI $mpi_major is not known here (4 and 5 are); start the workers by hand"
 }
 
-num_gpus() { nvidia-smi -L 2>/dev/null | grep -c '^GPU'; }
+# Of those that CUDA_VISIBLE_DEVICES leaves.
+num_gpus() {
+  if [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then
+    tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES" | grep -c .
+  else
+    nvidia-smi -L 2>/dev/null | grep -c '^GPU'
+  fi
+}
 
 # Resolves --tensor-parallel auto: the devices there are, shared by the replicas, down to a power of two.
 choose_tensor_parallel() {
@@ -140,16 +147,33 @@ check_job() {
   return $result
 }
 
+# devices_of I: --device for replica I, whose ranks take the GPUs behind those of earlier replicas on their host: the first
+# one, where it is the same on each of its hosts, else that of each rank. mpirun fills the hosts in their order.
+devices_of() {
+  local replica part first firsts=() each=()
+  local -A taken=()
+  if [ ${#placement[@]} -eq 0 ]; then echo $(($1 * tensor_parallel)); return; fi
+  for ((replica = 0; replica < $1; replica++)); do
+    for part in ${placement[replica]//,/ }; do taken[${part%:*}]=$((${taken[${part%:*}]:-0} + ${part#*:})); done
+  done
+  for part in ${placement[$1]//,/ }; do
+    first=${taken[${part%:*}]:-0}
+    firsts+=("$first")
+    each+=($(seq "$first" $((first + ${part#*:} - 1))))
+  done
+  if [ "$(printf '%s\n' "${firsts[@]}" | sort -u | wc -l)" = 1 ]; then echo "$first"; else (IFS=,; echo "${each[*]}"); fi
+}
+
 # worker_command I: the array command gets the whole command line of replica I.
 worker_command() {
-  local first=$(($1 * tensor_parallel))
   mpirun_command "$1" "$tensor_parallel" "${placement[$1]:-}"
-  if [ "$backend" = cuda ] && [ ${#host_names[@]} -eq 0 ]; then
-    command+=(-x "CUDA_VISIBLE_DEVICES=$(seq -s, "$first" $((first + tensor_parallel - 1)))")
-  fi
   command+=("$bin/trireme-worker" --model "$model" --coordinator "$reach_address"
     --backend "$backend" --compute-dtype "$compute_dtype" --threads "$threads" --tensor-parallel "$tensor_parallel"
     --local-ranks "$ranks_here")
+  # Whoever names GPUs himself knows what else runs on them.
+  if [ "$backend" = cuda ] && [[ " ${worker_options[*]}" != *" --device"* ]]; then
+    command+=(--device "$(devices_of "$1")")
+  fi
   # A leader on another host has to be reachable from the coordinator.
   [ ${#host_names[@]} -eq 0 ] || command+=(--listen 0.0.0.0:0 --insecure)
   command+=("${worker_options[@]}")

@@ -24,8 +24,9 @@ requests may finish first, a second signal ends them.
   --metrics-port P           of the coordinator's Prometheus endpoint, 0 picks a free one [0]; the leaders pick theirs
   --insecure                 accept connections from the network without encryption or authentication
   --hostfile F               "HOST slots=N" per line, as Open MPI has it. A replica lies on one host where it fits, the
-                             one with most free slots. Programs and model must lie at the same path on every host, and
-                             --listen (or --advertise) must be an address by which they reach this one
+                             one with most free slots, and its ranks take the GPUs there behind those of the replicas
+                             before it: as many slots as GPUs. Programs and model must lie at the same path on every
+                             host, and --listen (or --advertise) must be an address by which they reach this one
   --advertise HOST           by which other hosts reach the coordinator, where it is not that of --listen
   --network CIDR|NAME        network between the hosts, e.g. 10.0.0.0/24 (needed where hosts share a local-only subnet)
   --rsh-agent COMMAND        starts Open MPI's daemons on other hosts: COMMAND HOST ARGUMENTS... [ssh]

@@ -66,12 +66,13 @@ absl::StatusOr<LocalModel> identify_model(const WorkerOptions& options) {
   return model;
 }
 
-absl::StatusOr<LocalDevice> find_device(const WorkerOptions& options, int local_rank,
+absl::StatusOr<LocalDevice> find_device(const WorkerOptions& options, const absl::StatusOr<int>& device,
                                         const absl::StatusOr<LocalModel>& model) {
+  if (!device.ok()) return device.status();
   if (!model.ok()) return model.status();
   const auto stored = stored_dtype(*model, options);
   if (!stored.ok()) return stored.status();
-  const BackendWish wish{options.backend, options.device + local_rank, /*num_threads=*/1,
+  const BackendWish wish{options.backend, *device, /*num_threads=*/1,
                          wanted_compute_dtype(options.compute_dtype, *stored)};
   std::vector<std::string> notes;  // told when the engine chooses, in the same way
   const auto backend = choose_backend(wish, notes);

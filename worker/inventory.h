@@ -30,8 +30,8 @@ struct LocalDevice {
   bool shares_host_memory = true;
   DType compute_dtype = DType::f32;
 };
-/// `local_rank`: this process's number on its host. The model's error where it has one.
-absl::StatusOr<LocalDevice> find_device(const WorkerOptions& options, int local_rank,
+/// `device`: as device_of_rank() says. The model's error where it has one.
+absl::StatusOr<LocalDevice> find_device(const WorkerOptions& options, const absl::StatusOr<int>& device,
                                         const absl::StatusOr<LocalModel>& model);
 
 /// This rank's report to world rank 0: host, device, memory, processors, and the hash of what `model` found,

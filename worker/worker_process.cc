@@ -126,8 +126,12 @@ class WorkerProcess {
   absl::Status join() {
     auto model = identify_model(options_);
     if (model.ok()) model_ = *model;
-    auto device = find_device(options_, world_.local_rank(), model);
-    if (device.ok()) device_ = *std::move(device);
+    const auto ordinal = device_of_rank(options_, world_.rank(), world_.size(), world_.local_rank());
+    auto device = find_device(options_, ordinal, model);
+    if (device.ok()) {
+      device_ = *std::move(device);
+      ordinal_ = *ordinal;
+    }
     v1::RankReport report = make_rank_report(world_.rank(), options_, model, device);
     v1::JoinJobRequest request;
     if (world_.rank() == 0 && report.error_code() == 0) {
@@ -159,7 +163,7 @@ class WorkerProcess {
     config.model_dir = options_.model_dir;
     config.model = model_.config;
     config.backend = options_.backend;
-    config.device = options_.device;
+    config.device = ordinal_ - world_.local_rank();  // the engine counts from the host's first rank
     config.collectives = options_.collectives;
     config.dummy_weights = options_.load_format == "dummy";
     config.compute_dtype = options_.compute_dtype;
@@ -312,6 +316,7 @@ class WorkerProcess {
   double start_seconds_ = 0, join_seconds_ = 0, load_seconds_ = 0;
   LocalModel model_;
   LocalDevice device_;
+  int ordinal_ = 0;  // of the GPU, where it is one
   std::unique_ptr<Tokenizer> tokenizer_;
   RankAssignment assignment_;
   std::unique_ptr<HostGroup> replica_;  // outlives the engine

@@ -39,6 +39,25 @@ class HostfileTest : public ServiceFixture {
     return result;
   }
 
+  /// --device of each replica as mpirun.sh composes its command line, in a line each; empty where there is
+  /// none.
+  std::string devices(const std::string& hostfile, int tensor_parallel, int replicas,
+                      const std::string& backend = "cuda", const std::string& worker_option = "") {
+    Process& process = start(
+        {"bash", "-c",
+         "set -u; cd \"$0\" && . launch/common.sh && . launch/hosts.sh && . launch/mpirun.sh && "
+         "mpi_major=4 rsh_agent=ssh network='' run_dir=$2 scratch=$2 mpirun_options=() bin=/bin model=/m "
+         "reach_address=a:1 compute_dtype=auto threads=1 tensor_parallel=$3 replicas=$4 backend=$5 "
+         "ranks_here=1 placement=() worker_options=($6) && "
+         "if [ -s \"$1\" ]; then read_hostfile \"$1\" && place_replicas; else host_names=(); fi && "
+         "for ((i = 0; i < replicas; i++)); do worker_command $i; "
+         "[[ ${command[*]} =~ --device\\ ([0-9,]+) ]]; echo \"${BASH_REMATCH[1]:-}\"; done",
+         source(""), write(hostfile), folder(), std::to_string(tensor_parallel), std::to_string(replicas),
+         backend, worker_option});
+    EXPECT_EQ(process.wait(deadline_in(20)), 0) << process.output();
+    return process.standard_output();
+  }
+
   /// What place_replicas of hosts.sh says: the hosts of each replica, and the ranks of the busiest host.
   std::string place(const std::string& hostfile, int tensor_parallel, int replicas) {
     Process& process =
@@ -58,6 +77,16 @@ TEST_F(HostfileTest, AReplicaLiesOnOneHostWhereItFits) {
   EXPECT_EQ(place(three, 2, 3), "alpha:2 beta:2 alpha:1,gamma:1 3\n");
   EXPECT_EQ(place(three, 5, 1), "alpha:3,beta:2 3\n");
   EXPECT_EQ(place("alpha\nbeta\nalpha slots=2", 2, 2), "alpha:2 alpha:1,beta:1 3\n");
+}
+
+TEST_F(HostfileTest, ReplicasOfAHostTakeDifferentGpus) {
+  EXPECT_EQ(devices("", 2, 3), "0\n2\n4\n");
+  EXPECT_EQ(devices("alpha slots=4\nbeta slots=4", 2, 4), "0\n0\n2\n2\n");
+  EXPECT_EQ(devices("alpha slots=8\nbeta slots=8", 16, 1), "0\n");
+  // The third replica lies on alpha behind the first one, and alone on gamma.
+  EXPECT_EQ(devices("alpha slots=3\nbeta slots=2\ngamma", 2, 3), "0\n0\n2,0\n");
+  EXPECT_EQ(devices("alpha slots=4", 2, 2, "cpu"), "\n\n");
+  EXPECT_EQ(devices("", 1, 1, "cuda", "--device 5"), "5\n");
 }
 
 TEST_F(HostfileTest, ALineThatIsNoneIsNamed) {
