@@ -135,7 +135,7 @@ check_job() {
   local result=0
   [ "$mpi_major" != 4 ] || mpirun_options+=(--quiet)  # the doctor says itself what is wrong
   mpirun_command check "$num_ranks" "$(all_hosts)"
-  command+=("$bin/trireme" doctor --model "$model")
+  command+=("$bin/trireme" doctor --model "$model" --backend "$backend")
   [ -z "$network" ] || command+=(--network "$network")
   timeout --kill-after=5 180 "${command[@]}" </dev/null || result=1
   if [[ $port != 0 && $listen != \[* ]] && (exec 3<>"/dev/tcp/$listen/$port") 2>/dev/null; then

@@ -12,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 
 namespace trireme::client {
 namespace {
@@ -19,6 +20,7 @@ namespace {
 constexpr int64_t kMiB = 1 << 20;
 constexpr int64_t kSharedMemoryPerRank = 8 * kMiB;  // Open MPI takes 4 MiB
 constexpr double kClockTolerance_s = 0.5;
+constexpr double kTimelineTolerance_s = 0.001;
 constexpr double kSlowLink = 4;  // times the median of its kind
 
 class Judge {
@@ -34,6 +36,7 @@ class Judge {
     clocks();
     links();
     sums();
+    devices();
     std::stable_sort(report_.mutable_findings()->begin(), report_.mutable_findings()->end(),
                      [](const v1::Finding& a, const v1::Finding& b) { return a.problem() > b.problem(); });
   }
@@ -239,6 +242,13 @@ class Judge {
                            host->clock_error_s()),
            "run chrony or ntpd: times in logs will not fit together");
     }
+    for (const v1::RankFacts* host : hosts()) {
+      if (host->timeline_error_s() <= kTimelineTolerance_s) continue;
+      warn(
+          "clock", *host,
+          absl::StrFormat("its steady clock is known to %.1f ms only", host->timeline_error_s() * 1e3),
+          "traces and waiting times of collectives are no better than that: look for a busy host or network");
+    }
   }
 
   void links() {
@@ -266,6 +276,29 @@ class Judge {
         problem("all-reduce", rank, absl::StrCat(rank.wrong_sums(), " elements of the test sums are wrong"),
                 "this host's memory, network card or MPI library corrupts data: take it out");
     }
+  }
+
+  void devices() {
+    const bool wanted = report_.backend() == "cuda";
+    for (const v1::RankFacts& rank : report_.ranks()) {
+      const v1::DeviceFacts& device = rank.device();
+      if (!device.error().empty())
+        add(wanted, "GPU", rank, device.error(),
+            wanted ? "give this host no more slots than GPUs that can be used, or --backend cpu"
+                   : "all ranks of its replica will take the CPU: give this host fewer slots");
+      if (device.wrong_sums() > 0)
+        problem("GPU all-reduce", rank,
+                absl::StrCat(device.wrong_sums(), " elements of the test sums are wrong (",
+                             report_.device_collectives(), ")"),
+                "take the host out and test its links: nvidia-smi nvlink -e, dcgmi diag -r 3");
+      if (device.apart_size() > 0)
+        warn("peer access", rank,
+             absl::StrCat("its GPU cannot read the memory of those of rank ",
+                          absl::StrJoin(device.apart(), ", ")),
+             "sums go through host memory there, and take longer; nvidia-smi topo -p2p r tells why");
+    }
+    if (!report_.device_error().empty())
+      problem("NCCL", report_.ranks(0), report_.device_error(), "NCCL_DEBUG=INFO tells more");
   }
 
   const std::string network_;

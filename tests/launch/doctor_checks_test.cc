@@ -98,6 +98,61 @@ TEST(DoctorChecksTest, AModelThatCannotBeReadIsToldOnce) {
   EXPECT_EQ(finding.rank(), 3);
 }
 
+TEST(DoctorChecksTest, ARankWithoutAGpuIsAProblemWhereGpusAreAskedFor) {
+  v1::DoctorReport report = four_ranks();
+  report.set_backend("cuda");
+  report.mutable_ranks(3)->mutable_device()->set_error("GPU 1: this host has 1");
+  v1::Finding finding = only(judged(report));
+  EXPECT_TRUE(finding.problem());
+  EXPECT_EQ(finding.check(), "GPU");
+  EXPECT_EQ(finding.rank(), 3);
+  EXPECT_EQ(finding.message(), "GPU 1: this host has 1");
+  report.set_backend("auto");
+  finding = only(judged(report));
+  EXPECT_FALSE(finding.problem());
+}
+
+TEST(DoctorChecksTest, WrongSumsOnAGpuNameItsRank) {
+  v1::DoctorReport report = four_ranks();
+  report.set_device_collectives("nccl 2.28.9");
+  report.mutable_ranks(2)->mutable_device()->set_wrong_sums(17);
+  const v1::Finding finding = only(judged(report));
+  EXPECT_TRUE(finding.problem());
+  EXPECT_EQ(finding.rank(), 2);
+  EXPECT_EQ(finding.host(), "beta");
+  EXPECT_EQ(finding.message(), "17 elements of the test sums are wrong (nccl 2.28.9)");
+}
+
+TEST(DoctorChecksTest, SumsThatCannotStartAreAProblem) {
+  v1::DoctorReport report = four_ranks();
+  report.set_device_error("rank 1: NCCL did not start: unhandled system error");
+  const v1::Finding finding = only(judged(report));
+  EXPECT_TRUE(finding.problem());
+  EXPECT_EQ(finding.check(), "NCCL");
+  EXPECT_THAT(finding.message(), HasSubstr("rank 1: NCCL did not start"));
+}
+
+TEST(DoctorChecksTest, GpusThatDoNotReachEachOtherAreToldOf) {
+  v1::DoctorReport report = four_ranks();
+  report.mutable_ranks(0)->mutable_device()->add_peers(1);
+  report.mutable_ranks(1)->mutable_device()->add_apart(0);
+  const v1::Finding finding = only(judged(report));
+  EXPECT_FALSE(finding.problem());
+  EXPECT_EQ(finding.rank(), 1);
+  EXPECT_THAT(finding.message(), HasSubstr("cannot read the memory of those of rank 0"));
+}
+
+TEST(DoctorChecksTest, ASteadyClockThatIsHardlyKnownIsToldOf) {
+  v1::DoctorReport report = four_ranks();
+  report.mutable_ranks(2)->set_timeline_error_s(0.0005);
+  EXPECT_EQ(judged(report).findings_size(), 0);
+  report.mutable_ranks(2)->set_timeline_error_s(0.0042);
+  const v1::Finding finding = only(judged(report));
+  EXPECT_FALSE(finding.problem());
+  EXPECT_EQ(finding.host(), "beta");
+  EXPECT_THAT(finding.message(), HasSubstr("known to 4.2 ms only"));
+}
+
 TEST(DoctorChecksTest, LowMemlockMattersWhereBuffersAreLocked) {
   v1::DoctorReport report = four_ranks();
   for (int rank : {2, 3}) report.mutable_ranks(rank)->set_locked_memory_bytes(64 << 10);
