@@ -159,12 +159,18 @@ void add_service_flags(CLI::App& app, WorkerOptions& options) {
   add_seconds(app, "--drain-timeout", options.drain_timeout, "for running requests to finish after SIGTERM");
   app.add_option(
       "--trace", options.trace_file,
-      "file to write when the job stops in good order: what every rank of the replica did in its last "
+      "file to write when the job stops in good order (or more often, --trace-interval): what every rank of "
+      "the replica did in its last "
       "steps, for https://ui.perfetto.dev (pid: replica, tid: rank). A job of several replicas writes "
       "one for each, with the replica's number before the extension");
   app.add_option("--trace-steps", options.trace_steps, "steps that are kept in memory for --trace")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();
+  add_seconds(
+      app, "--trace-interval", options.trace_interval,
+      "write --trace also every so often while there is work, at most each second, so that a run that is "
+      "killed leaves one: the steps wait while the ranks are asked, and writing takes processor time; "
+      "0: only at the end");
   app.add_option("--log-level", options.log_level, "of the lines on standard error")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
       ->capture_default_str();
@@ -181,6 +187,8 @@ std::string check_together(const WorkerOptions& options) {
   } else if (options.model_dir.empty()) {
     return "--model is required";
   }
+  if (options.trace_interval.count() > 0 && options.trace_file.empty())
+    return "--trace-interval: only with --trace";
   if (options.max_step_tokens < options.max_num_seqs) {
     return "--max-step-tokens: got " + std::to_string(options.max_step_tokens) + ", wanted at least the " +
            std::to_string(options.max_num_seqs) + " of --max-num-seqs";

@@ -52,6 +52,7 @@ struct WorkerOptions {
   std::chrono::milliseconds drain_timeout{30'000};
   std::string trace_file;  // empty: none
   int trace_steps = 256;
+  std::chrono::milliseconds trace_interval{0};
   std::string log_level = "info";
 };
 

@@ -28,6 +28,7 @@
 #include "worker/leader_process.h"
 #include "worker/replica_server.h"
 #include "worker/stop_signal.h"
+#include "worker/trace_keeper.h"
 #include "worker/watchdog.h"
 
 namespace trireme::worker {
@@ -267,18 +268,17 @@ class WorkerProcess {
     const absl::Status written =
         write_trace(trace_path(), {assignment_.replica_index, assignment_.replica_id}, ranks);
     if (written.ok())
-      spdlog::info("replica {}: the last {} steps are in {}", assignment_.replica_id, options_.trace_steps,
-                   trace_path());
+      spdlog::log(options_.trace_interval.count() > 0 ? spdlog::level::debug : spdlog::level::info,
+                  "replica {}: the last {} steps are in {}", assignment_.replica_id, options_.trace_steps,
+                  trace_path());
     else
       spdlog::error("{}", std::string(written.message()));
   }
 
   /// The followers wait for plans already, so whatever goes wrong here ends with a stop plan.
   ExitCode lead() {
-    EngineAdapter::OnTrace on_trace;
-    if (!options_.trace_file.empty())
-      on_trace = [this](const std::vector<RankTimeline>& ranks) { write_trace_file(ranks); };
-    EngineAdapter adapter(*engine_, on_trace);
+    TraceKeeper traces([this](const std::vector<RankTimeline>& ranks) { write_trace_file(ranks); });
+    EngineAdapter adapter(*engine_, options_.trace_file.empty() ? nullptr : &traces, options_.trace_interval);
     auto served = served_model();
     LeaderProcessOptions process;
     process.registration.set_replica_id(assignment_.replica_id);

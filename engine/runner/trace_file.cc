@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <map>
 
 #include <nlohmann/json.hpp>
@@ -111,12 +112,22 @@ std::string chrome_trace(const TraceReplica& replica, const std::vector<RankTime
 
 absl::Status write_trace(const std::string& path, const TraceReplica& replica,
                          const std::vector<RankTimeline>& ranks) {
-  std::FILE* file = std::fopen(path.c_str(), "wb");
-  if (file == nullptr) return absl::ErrnoToStatus(errno, "trace: cannot write " + path);
+  const auto failed = [&path] { return absl::ErrnoToStatus(errno, "trace: cannot write " + path); };
+  // A pipe or a device cannot be replaced.
+  std::error_code none;
+  const auto there = std::filesystem::status(path, none);
+  const bool replaceable = !std::filesystem::exists(there) || std::filesystem::is_regular_file(there);
+  const std::string target = replaceable ? path + ".partial" : path;
+  std::FILE* file = std::fopen(target.c_str(), "wb");
+  if (file == nullptr) return failed();
   const std::string text = chrome_trace(replica, ranks);
   const bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
-  if (std::fclose(file) != 0 || !written) return absl::ErrnoToStatus(errno, "trace: cannot write " + path);
-  return absl::OkStatus();
+  const bool closed = std::fclose(file) == 0;
+  if (written && closed && (!replaceable || std::rename(target.c_str(), path.c_str()) == 0))
+    return absl::OkStatus();
+  const absl::Status error = failed();
+  if (replaceable) std::remove(target.c_str());
+  return error;
 }
 
 }  // namespace trireme

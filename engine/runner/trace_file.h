@@ -28,7 +28,7 @@ struct TraceReplica {
 /// Format: "Trace Event Format", Google, 2016.
 std::string chrome_trace(const TraceReplica& replica, const std::vector<RankTimeline>& ranks);
 
-/// Writes the file anew. Errors name it.
+/// Writes the file anew; what was there before stays until all of it is written. Errors name it.
 absl::Status write_trace(const std::string& path, const TraceReplica& replica,
                          const std::vector<RankTimeline>& ranks);
 

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <fstream>
 #include <sstream>
 
@@ -79,6 +80,28 @@ TEST_F(TimelineE2eTest, EveryReplicaLeavesATraceOfItsRanks) {
     }
   }
   EXPECT_GE(steps, 16);
+}
+
+TEST_F(TimelineE2eTest, AKilledJobLeavesItsLastTrace) {
+  const std::filesystem::path path = folder() / "trace.json";
+  start_coordinator();
+  Process& job = start_job(
+      2, {"--tensor-parallel", "2", "--trace", path.string(), "--trace-steps", "50", "--trace-interval", "1"},
+      endless_model());
+  wait_serving(2);
+  const auto stub = inference_stub();
+  Stream stream(*stub, greedy_request("In the beginning", 90000));
+  ASSERT_TRUE(stream.read_tokens(3));
+  const auto deadline = deadline_in(30);
+  while (read(path).empty() && SteadyClock::now() < deadline)
+    ASSERT_TRUE(stream.read_tokens(stream.num_tokens() + 1));
+  shared_memory_may_stay_ = true;
+  for (const Rank& rank : ranks()) kill(rank.pid, SIGKILL);
+  ASSERT_TRUE(job.wait(deadline_in(20))) << job.output();
+  const TraceSummary summary = check_trace(read(path));
+  EXPECT_THAT(summary.error, IsEmpty());
+  ASSERT_EQ(summary.events.size(), 2u);
+  for (const auto& [track, events] : summary.events) EXPECT_GT(events.at("step"), 0) << track.second;
 }
 
 TEST_F(TimelineE2eTest, ATraceThatCannotBeWrittenIsToldBeforeLoading) {

@@ -110,6 +110,7 @@ TEST(OptionsTest, WrongFlagsAreNamedInOneLine) {
   EXPECT_NE(refusal({"--model", "/m", "--coordinator", "host:0"}).find("--coordinator"), std::string::npos);
   EXPECT_NE(refusal({"--model", "/m", "--max-step-tokens", "8"}).find("--max-num-seqs"), std::string::npos);
   EXPECT_NE(refusal({"--model-config", "c.json"}).find("--load-format dummy"), std::string::npos);
+  EXPECT_NE(refusal({"--model", "/m", "--trace-interval", "5"}).find("only with --trace"), std::string::npos);
   for (const char* seconds : {"-1", "nan", "inf", "1e7", "soon"})
     EXPECT_NE(refusal({"--model", "/m", "--step-timeout", seconds}).find("--step-timeout"),
               std::string::npos);

@@ -2,6 +2,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
 
 #include "tests/testing/trace_check.h"
 
@@ -64,6 +69,27 @@ TEST(TraceFileTest, TheCheckFindsWhatIsWrong) {
 TEST(TraceFileTest, NamesAreQuoted) {
   const std::string text = chrome_trace({0, "a\"b\\\x01\xff"}, {{"h\"", {}, {}}});
   EXPECT_THAT(check_trace(text).error, IsEmpty());
+}
+
+TEST(TraceFileTest, AWholeFileReplacesTheLastOne) {
+  const std::filesystem::path folder = ::testing::TempDir() + "trace_" + std::to_string(::getpid());
+  std::filesystem::create_directory(folder);
+  const std::filesystem::path path = folder / "trace.json";
+  const auto read = [&path] {
+    std::ostringstream text;
+    text << std::ifstream(path).rdbuf();
+    return text.str();
+  };
+  for (const char* id : {"first", "second"}) {
+    ASSERT_TRUE(write_trace(path, {0, id}, two_ranks()).ok());
+    EXPECT_EQ(read(), chrome_trace({0, id}, two_ranks()));
+  }
+  // Nothing half written beside it; and where nothing can be written, the last one stays.
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 1);
+  std::filesystem::create_directory(path.string() + ".partial");
+  EXPECT_FALSE(write_trace(path, {0, "third"}, two_ranks()).ok());
+  EXPECT_EQ(read(), chrome_trace({0, "second"}, two_ranks()));
+  std::filesystem::remove_all(folder);
 }
 
 TEST(TraceFileTest, AFileThatCannotBeWrittenIsNamed) {
