@@ -10,7 +10,7 @@ class CollectiveScope {
  public:
   CollectiveScope(StepPhases& phases, StepProgress& progress, CollectiveKind kind)
       : phases_(phases),
-        number_(static_cast<uint32_t>(progress.collectives.fetch_add(1, std::memory_order_relaxed) + 1)),
+        number_(static_cast<uint32_t>(progress.count_collectives(1))),
         layer_(static_cast<int16_t>(progress.layer.load(std::memory_order_relaxed))),
         kind_(kind) {
     progress.move();

@@ -122,7 +122,7 @@ void ModelRunner::launch(const StepPlan& plan) {
   phases_.enter(Phase::compute);
   const StepOutputs outputs(config_.limits, step.outputs.data());
   if (captured != nullptr) {
-    progress_.collectives.fetch_add(captured->num_collectives, std::memory_order_relaxed);
+    progress_.count_collectives(captured->num_collectives);
     captured->graph->launch();
     whole_logits_ = captured->logits;
   } else {

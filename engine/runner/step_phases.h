@@ -1,7 +1,8 @@
 #pragma once
-// Where the time of a rank's engine thread goes. Each phase is measured by a pair of clock readings of its
-// own, where it begins and where it ends, so that what no pair covers can be told: unaccounted = wall -
-// phases.
+// Where the time of a rank's engine thread goes. Each phase is measured by the clock where it begins and
+// where it ends, and none as what the others leave, so that what no phase covers can be told: unaccounted =
+// wall - phases. Where one phase interrupts another, a single reading ends the one and begins the other:
+// reading the clock is nearly all that a phase costs.
 
 #include <array>
 #include <chrono>
@@ -55,9 +56,10 @@ class StepPhases {
 
   /// Ends the current phase and begins `phase`; none only ends. Returns the one that ended.
   Phase enter(Phase phase) {
-    if (!enabled_) return Phase::none;
-    if (current_ != Phase::none) end({since_, now_(), step_, 0, -1, current_, CollectiveKind::none});
-    return begin(phase);
+    if (!enabled_ || (current_ == Phase::none && phase == Phase::none)) return Phase::none;
+    const int64_t time = now_();
+    if (current_ != Phase::none) end({since_, time, step_, 0, -1, current_, CollectiveKind::none});
+    return begin(phase, time);
   }
   /// Phase::collective ends; `before` goes on.
   void end_collective(uint32_t number, int16_t layer, CollectiveKind kind, Phase before) {
@@ -65,7 +67,7 @@ class StepPhases {
     const TimelineRecord record{since_, now_(), step_, number, layer, Phase::collective, kind};
     end(record);
     collectives_.push(record);
-    begin(before);
+    begin(before, record.end_ns);
   }
   /// A phase that was measured elsewhere, or whose name was not known before its end. It must overlap none.
   void add(const TimelineRecord& record) {
@@ -109,10 +111,10 @@ class StepPhases {
   void enable(bool enabled) { enabled_ = enabled; }
 
  private:
-  Phase begin(Phase phase) {
+  Phase begin(Phase phase, int64_t time) {
     const Phase before = std::exchange(current_, phase);
     if (phase == Phase::none) return before;
-    since_ = now_();
+    since_ = time;
     if (started_ == 0) started_ = since_;
     return before;
   }

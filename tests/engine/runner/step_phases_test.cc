@@ -73,6 +73,22 @@ TEST_F(StepPhasesTest, AnInnerPhaseInterruptsTheOuter) {
   EXPECT_EQ(phases_.enter(Phase::none), Phase::none);
 }
 
+TEST_F(StepPhasesTest, OneReadingEndsAPhaseAndBeginsTheNext) {
+  phases_.keep_collectives(4);
+  phases_.keep_trace(8);
+  {
+    const PhaseScope outer(phases_, Phase::compute);
+    const int64_t begin = time_ns;
+    { const CollectiveScope inner(phases_, progress_, CollectiveKind::all_reduce); }
+    { const PhaseScope inner(phases_, Phase::sample); }
+    EXPECT_EQ(time_ns, begin + 4);
+  }
+  EXPECT_EQ(phases_.snapshot().unaccounted_ns(), 1);  // the reading of the snapshot
+  const auto records = phases_.trace().after(0);
+  ASSERT_EQ(records.size(), 5u);
+  for (size_t i = 1; i < records.size(); ++i) EXPECT_EQ(records[i].begin_ns, records[i - 1].end_ns);
+}
+
 TEST_F(StepPhasesTest, TheClockStartsWithTheFirstPhase) {
   pass(1'000'000);
   EXPECT_EQ(phases_.snapshot().wall_ns, 0);
