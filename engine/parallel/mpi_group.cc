@@ -25,6 +25,10 @@ enum Tag : int { kBroadcastTag = 1, kGatherTag = 2, kReduceTag = 3, kColumnsTag 
 constexpr int64_t kSmallReduce = 16 * 1024;
 constexpr int kPollsBeforeYield = 100;
 
+// Open MPI's probes and tests look first and make progress after: what one call brings in, only the next one
+// sees. With a single call between two sleeps a message would wait for the end of the second.
+constexpr int kLooksPerWake = 2;
+
 void check_mpi(int code, const char* what) {
   if (code == MPI_SUCCESS) return;
   char text[MPI_MAX_ERROR_STRING] = "";
@@ -33,6 +37,18 @@ void check_mpi(int code, const char* what) {
   check_failed(__FILE__, __LINE__, absl::StrCat(what, ": ", text));
 }
 #define MPI_CHECK(call) check_mpi((call), #call)
+
+/// Waits until `look` is true, without burning a core; false when the deadline has passed.
+template <typename Look>
+bool wait_until(std::chrono::milliseconds deadline, Look&& look) {
+  IdleWait wait(deadline);
+  do {
+    for (int i = 0; i < kLooksPerWake; ++i) {
+      if (look()) return true;
+    }
+  } while (wait.pause());
+  return false;
+}
 
 class MpiHostGroup final : public HostGroup {
  public:
@@ -112,25 +128,23 @@ class MpiHostGroup final : public HostGroup {
   }
 
   absl::Status wait_for_requests(std::chrono::milliseconds deadline, const std::string& what) {
-    IdleWait wait(deadline);
-    for (;;) {
-      int done = 0;
-      MPI_CHECK(
-          MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE));
-      if (done != 0) return absl::OkStatus();
-      if (!wait.pause()) return late(what, deadline);
-    }
+    const bool done = wait_until(deadline, [&] {
+      int all = 0;
+      MPI_CHECK(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &all, MPI_STATUSES_IGNORE));
+      return all != 0;
+    });
+    return done ? absl::OkStatus() : late(what, deadline);
   }
 
   absl::StatusOr<MPI_Status> probe(int peer, int tag, std::chrono::milliseconds deadline, const char* what) {
-    IdleWait wait(deadline);
-    for (;;) {
-      int there = 0;
-      MPI_Status message{};
-      MPI_CHECK(MPI_Iprobe(peer, tag, comm_, &there, &message));
-      if (there != 0) return message;
-      if (!wait.pause()) return late(absl::StrCat(what, " from rank ", peer), deadline);
-    }
+    MPI_Status message{};
+    const bool there = wait_until(deadline, [&] {
+      int seen = 0;
+      MPI_CHECK(MPI_Iprobe(peer, tag, comm_, &seen, &message));
+      return seen != 0;
+    });
+    if (!there) return late(absl::StrCat(what, " from rank ", peer), deadline);
+    return message;
   }
 
   absl::Status receive(std::vector<int32_t>& words, int root, std::chrono::milliseconds deadline) {
