@@ -1,6 +1,5 @@
 // Groups over MPI. The only file that includes mpi.h; it also starts and ends MPI.
-// Sums are made in a tree fixed by the ranks, not by MPI_Allreduce, whose bits change with the size of the
-// message.
+// Sums are TreeSum's, not MPI_Allreduce's, whose bits change with the size of the message.
 
 #include <mpi.h>
 #include <sched.h>
@@ -14,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/parallel/idle_wait.h"
 #include "engine/parallel/process_group.h"
+#include "engine/parallel/tree_sum.h"
 #include "kernels/float_conversion.h"
 
 namespace trireme {
@@ -21,8 +21,6 @@ namespace {
 
 enum Tag : int { kBroadcastTag = 1, kGatherTag = 2, kReduceTag = 3, kColumnsTag = 4 };
 
-// Below this many floats one exchange of everything per level beats two exchanges of halves.
-constexpr int64_t kSmallReduce = 16 * 1024;
 constexpr int kPollsBeforeYield = 100;
 
 // Open MPI's probes and tests look first and make progress after: what one call brings in, only the next one
@@ -164,22 +162,65 @@ class MpiHostGroup final : public HostGroup {
   std::vector<MPI_Request> requests_;
 };
 
+/// Point to point for sums, on a communicator of its own: a late plan can never be taken for a partial sum.
+class MpiTransport final : public PeerTransport {
+ public:
+  explicit MpiTransport(MPI_Comm comm) { MPI_CHECK(MPI_Comm_dup(comm, &comm_)); }
+  ~MpiTransport() override { MPI_Comm_free(&comm_); }
+  MpiTransport(const MpiTransport&) = delete;
+  MpiTransport& operator=(const MpiTransport&) = delete;
+
+  MPI_Comm comm() const { return comm_; }
+
+  /// Waits inside a step: polls, then gives the core away between polls, since the peer may need it. (Open
+  /// MPI's own waits spin unless it was told of more ranks than cores; beside another busy process that costs
+  /// whole time slices.) A peer that never answers is the watchdog's business.
+  static void wait(std::span<MPI_Request> requests) {
+    for (int polls = 0;; ++polls) {
+      int done = 0;
+      MPI_CHECK(MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE));
+      if (done != 0) return;
+      if (polls >= kPollsBeforeYield) sched_yield();
+    }
+  }
+  void send(const float* data, int64_t count, int peer) override { send(data, count, peer, kReduceTag); }
+  void send(const float* data, int64_t count, int peer, int tag) {
+    MPI_Request request;
+    MPI_CHECK(MPI_Isend(data, static_cast<int>(count), MPI_FLOAT, peer, tag, comm_, &request));
+    wait({&request, 1});
+  }
+  void receive(float* data, int64_t count, int peer) override {
+    MPI_Request request;
+    MPI_CHECK(MPI_Irecv(data, static_cast<int>(count), MPI_FLOAT, peer, kReduceTag, comm_, &request));
+    wait({&request, 1});
+  }
+  void exchange(const float* mine, int64_t mine_count, float* theirs, int64_t their_count,
+                int peer) override {
+    std::array<MPI_Request, 2> requests;
+    MPI_CHECK(
+        MPI_Irecv(theirs, static_cast<int>(their_count), MPI_FLOAT, peer, kReduceTag, comm_, &requests[0]));
+    MPI_CHECK(
+        MPI_Isend(mine, static_cast<int>(mine_count), MPI_FLOAT, peer, kReduceTag, comm_, &requests[1]));
+    wait(requests);
+  }
+
+ private:
+  MPI_Comm comm_ = MPI_COMM_NULL;
+};
+
 class MpiProcessGroup final : public ProcessGroup {
  public:
-  explicit MpiProcessGroup(const MpiHostGroup& host) : rank_(host.rank()), size_(host.size()) {
-    // Its own communicator: a late plan can never be taken for a partial sum.
-    MPI_CHECK(MPI_Comm_dup(host.comm(), &comm_));
-    while (tree_size_ * 2 <= size_) tree_size_ *= 2;
-  }
-  ~MpiProcessGroup() override { MPI_Comm_free(&comm_); }
-  MpiProcessGroup(const MpiProcessGroup&) = delete;
-  MpiProcessGroup& operator=(const MpiProcessGroup&) = delete;
+  explicit MpiProcessGroup(const MpiHostGroup& host)
+      : rank_(host.rank()),
+        size_(host.size()),
+        transport_(host.comm()),
+        tree_sum_(rank_, size_, transport_) {}
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   std::string name() const override { return "mpi"; }
   std::string all_reduce_algorithm(int64_t bytes) const override {
-    const bool small = bytes <= kSmallReduce * static_cast<int64_t>(sizeof(float));
+    const bool small = bytes <= TreeSum::kSmallCount * static_cast<int64_t>(sizeof(float));
     return small ? "exchange of everything" : "exchange of halves";
   }
 
@@ -187,19 +228,19 @@ class MpiProcessGroup final : public ProcessGroup {
     TRIREME_CHECK(tensor.contiguous());
     const int64_t count = tensor.size();
     if (tensor.dtype == DType::f32) {
-      sum_over_ranks(tensor.as<float>(), count);
+      tree_sum_.sum(tensor.as<float>(), count);
       return;
     }
     if (static_cast<int64_t>(wide_.size()) < count) wide_.resize(count);
     convert_to_f32(tensor.data, tensor.dtype, count, wide_.data());
-    sum_over_ranks(wide_.data(), count);
+    tree_sum_.sum(wide_.data(), count);
     convert_from_f32(wide_.data(), count, tensor.dtype, tensor.data);
   }
 
   void gather_cols(const Tensor& part, const Tensor& whole) override {
     TRIREME_CHECK(part.contiguous());
     if (rank_ != 0) {
-      send(part.as<float>(), part.size(), 0, kColumnsTag);
+      transport_.send(part.as<float>(), part.size(), 0, kColumnsTag);
       return;
     }
     CHECK_EQ(whole.rows, part.rows);
@@ -214,9 +255,9 @@ class MpiProcessGroup final : public ProcessGroup {
     MPI_CHECK(MPI_Type_commit(&columns));
     for (int peer = 1; peer < size_; ++peer) {
       MPI_Request request;
-      MPI_CHECK(
-          MPI_Irecv(whole.as<float>() + peer * part.cols, 1, columns, peer, kColumnsTag, comm_, &request));
-      wait({&request, 1});
+      MPI_CHECK(MPI_Irecv(whole.as<float>() + peer * part.cols, 1, columns, peer, kColumnsTag,
+                          transport_.comm(), &request));
+      transport_.wait({&request, 1});
     }
     MPI_CHECK(MPI_Type_free(&columns));
   }
@@ -224,108 +265,16 @@ class MpiProcessGroup final : public ProcessGroup {
   void broadcast(const Tensor& tensor) override {
     TRIREME_CHECK(tensor.contiguous());
     MPI_Request request;
-    MPI_CHECK(MPI_Ibcast(tensor.data, static_cast<int>(tensor.bytes()), MPI_BYTE, 0, comm_, &request));
-    wait({&request, 1});
+    MPI_CHECK(
+        MPI_Ibcast(tensor.data, static_cast<int>(tensor.bytes()), MPI_BYTE, 0, transport_.comm(), &request));
+    transport_.wait({&request, 1});
   }
 
  private:
-  // Ranks beyond the largest power of two first give their part to rank - tree_size; then partners at
-  // distance 1, 2, 4 ... add to each other. a + b and b + a are the same bits, so every rank ends with the
-  // same sum.
-  void sum_over_ranks(float* data, int64_t count) {
-    if (static_cast<int64_t>(scratch_.size()) < count) scratch_.resize(count);
-    if (rank_ >= tree_size_) {
-      send(data, count, rank_ - tree_size_);
-      receive(data, count, rank_ - tree_size_);
-      return;
-    }
-    const bool has_extra = rank_ + tree_size_ < size_;
-    if (has_extra) {
-      receive(scratch_.data(), count, rank_ + tree_size_);
-      add(data, scratch_.data(), count);
-    }
-    if (count <= kSmallReduce) {
-      exchange_everything(data, count);
-    } else {
-      exchange_halves(data, count);
-    }
-    if (has_extra) send(data, count, rank_ + tree_size_);
-  }
-
-  static void add(float* sum, const float* other, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) sum[i] += other[i];
-  }
-
-  /// Waits inside a step: polls, then gives the core away between polls, since the peer may need it. (Open
-  /// MPI's own waits spin unless it was told of more ranks than cores; beside another busy process that costs
-  /// whole time slices.) A peer that never answers is the watchdog's business.
-  void wait(std::span<MPI_Request> requests) {
-    for (int polls = 0;; ++polls) {
-      int done = 0;
-      MPI_CHECK(MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE));
-      if (done != 0) return;
-      if (polls >= kPollsBeforeYield) sched_yield();
-    }
-  }
-  void send(const float* data, int64_t count, int peer, int tag = kReduceTag) {
-    MPI_Request request;
-    MPI_CHECK(MPI_Isend(data, static_cast<int>(count), MPI_FLOAT, peer, tag, comm_, &request));
-    wait({&request, 1});
-  }
-  void receive(float* data, int64_t count, int peer) {
-    MPI_Request request;
-    MPI_CHECK(MPI_Irecv(data, static_cast<int>(count), MPI_FLOAT, peer, kReduceTag, comm_, &request));
-    wait({&request, 1});
-  }
-  void exchange(const float* mine, int64_t mine_count, float* theirs, int64_t their_count, int peer) {
-    std::array<MPI_Request, 2> requests;
-    MPI_CHECK(
-        MPI_Irecv(theirs, static_cast<int>(their_count), MPI_FLOAT, peer, kReduceTag, comm_, &requests[0]));
-    MPI_CHECK(
-        MPI_Isend(mine, static_cast<int>(mine_count), MPI_FLOAT, peer, kReduceTag, comm_, &requests[1]));
-    wait(requests);
-  }
-
-  void exchange_everything(float* data, int64_t count) {
-    for (int distance = 1; distance < tree_size_; distance *= 2) {
-      exchange(data, count, scratch_.data(), count, rank_ ^ distance);
-      add(data, scratch_.data(), count);
-    }
-  }
-
-  // Reduce-scatter, then all-gather: each level sums half of what the level before was responsible for.
-  // Element by element the additions are those of exchange_everything, so the bits do not depend on the size.
-  void exchange_halves(float* data, int64_t count) {
-    int64_t begin = 0, end = count;
-    for (int distance = 1; distance < tree_size_; distance *= 2) {
-      const int64_t middle = begin + (end - begin) / 2;
-      const bool keeps_lower = (rank_ & distance) == 0;
-      const int64_t keep_begin = keeps_lower ? begin : middle, keep_end = keeps_lower ? middle : end;
-      const int64_t give_begin = keeps_lower ? middle : begin, give_end = keeps_lower ? end : middle;
-      exchange(data + give_begin, give_end - give_begin, scratch_.data(), keep_end - keep_begin,
-               rank_ ^ distance);
-      add(data + keep_begin, scratch_.data(), keep_end - keep_begin);
-      bounds_.push_back({begin, end});
-      begin = keep_begin;
-      end = keep_end;
-    }
-    for (int distance = tree_size_ / 2; distance >= 1; distance /= 2) {
-      const auto [outer_begin, outer_end] = bounds_.back();
-      bounds_.pop_back();
-      const bool has_lower = begin == outer_begin;
-      const int64_t their_begin = has_lower ? end : outer_begin, their_end = has_lower ? outer_end : begin;
-      exchange(data + begin, end - begin, data + their_begin, their_end - their_begin, rank_ ^ distance);
-      begin = outer_begin;
-      end = outer_end;
-    }
-  }
-
-  MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_, size_;
-  int tree_size_ = 1;  // largest power of two that is not above size_
-  std::vector<float> scratch_;
+  MpiTransport transport_;
+  TreeSum tree_sum_;
   std::vector<float> wide_;  // a bf16 or f16 tensor in f32
-  std::vector<std::pair<int64_t, int64_t>> bounds_;
 };
 
 bool launched_by_mpi() {
