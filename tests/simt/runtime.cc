@@ -15,12 +15,18 @@
 #include <string>
 #include <vector>
 
+/// Operations to be done one after the other, and the events that each launch of them records.
+struct SimtRecording {
+  std::vector<std::function<void()>> work;
+  std::vector<SimtEvent*> events;
+};
+
 /// What was enqueued and nobody has waited for.
 struct SimtStream {
   void push(std::function<void()> next) {
     std::lock_guard lock(mutex);
     if (captured != nullptr)
-      captured->push_back(std::move(next));
+      captured->work.push_back(std::move(next));
     else
       work.push_back(std::move(next));
   }
@@ -33,7 +39,7 @@ struct SimtStream {
     }
   }
 
-  std::unique_ptr<std::vector<std::function<void()>>> captured;  // null: nothing is captured
+  std::unique_ptr<SimtRecording> captured;  // null: nothing is captured
   bool captures() const { return captured != nullptr; }
 
  private:
@@ -42,14 +48,30 @@ struct SimtStream {
 };
 
 struct SimtGraph {
-  std::vector<std::function<void()>> work;
+  SimtRecording recording;
 };
 struct SimtGraphExec {
-  std::shared_ptr<const std::vector<std::function<void()>>> work;
+  std::shared_ptr<const SimtRecording> recording;
 };
 
 struct SimtEvent {
-  std::atomic<SimtStream*> stream = nullptr;  // where it is recorded and has not been passed
+  explicit SimtEvent(bool has_time) : timed(has_time) {}
+  void record(SimtStream& where) {
+    stream = &where;
+    ++pending;
+    recorded = true;
+  }
+  void pass() {
+    passed = std::chrono::steady_clock::now();
+    --pending;
+  }
+  bool has_passed() const { return pending == 0; }
+
+  const bool timed;
+  bool recorded = false;
+  bool is_edge = false;                       // its last record was in a capture, and not external
+  std::atomic<SimtStream*> stream = nullptr;  // of the last record
+  std::atomic<int> pending = 0;               // records that have not been passed
   std::chrono::steady_clock::time_point passed;
 };
 
@@ -166,6 +188,10 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorNoDevice";
     case cudaErrorInvalidDevice:
       return "cudaErrorInvalidDevice";
+    case cudaErrorInvalidResourceHandle:
+      return "cudaErrorInvalidResourceHandle";
+    case cudaErrorNotReady:
+      return "cudaErrorNotReady";
     case cudaErrorStreamCaptureUnsupported:
       return "cudaErrorStreamCaptureUnsupported";
     case cudaErrorStreamCaptureInvalidated:
@@ -192,33 +218,45 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return cudaSuccess;
 }
 
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  *event = new SimtEvent;
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  *event = new SimtEvent((flags & cudaEventDisableTiming) == 0);
   return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  cudaEventSynchronize(event);
+  if (!event->has_passed()) event->stream.load()->drain();
   delete event;
   return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  return cudaEventRecordWithFlags(event, stream, cudaEventRecordDefault);
+}
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags) {
   SimtStream& queue = stream_of(stream);
-  if (queue.captures()) return cudaSuccess;  // a node between others, and nothing to wait for
-  event->stream = &queue;
-  queue.push([event] {
-    event->passed = std::chrono::steady_clock::now();
-    event->stream = nullptr;
-  });
+  const bool external = flags == cudaEventRecordExternal;
+  if (flags > cudaEventRecordExternal || (external && !queue.captures()))
+    return result(cudaErrorInvalidValue);
+  event->is_edge = queue.captures() && !external;
+  if (event->is_edge) return cudaSuccess;  // between others, and nothing to wait for
+  if (queue.captures())
+    queue.captured->events.push_back(event);
+  else
+    event->record(queue);
+  queue.push([event] { event->pass(); });
   return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   if (!allowed_now()) return result(cudaErrorStreamCaptureUnsupported);
   ++waits;
-  if (SimtStream* const stream = event->stream) stream->drain();
+  if (event->is_edge) return result(cudaErrorInvalidValue);
+  if (!event->has_passed()) event->stream.load()->drain();
   return cudaSuccess;
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
-  if (begin->stream != nullptr || end->stream != nullptr) return result(cudaErrorInvalidValue);
+  for (const SimtEvent* event : {begin, end}) {
+    if (event->is_edge) return result(cudaErrorInvalidValue);
+    if (!event->timed || !event->recorded) return result(cudaErrorInvalidResourceHandle);
+    if (!event->has_passed()) return result(cudaErrorNotReady);
+  }
   *milliseconds = std::chrono::duration<float, std::milli>(end->passed - begin->passed).count();
   return cudaSuccess;
 }
@@ -227,7 +265,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
   // In the other modes threads that do not capture are held to its rules, too, or nobody is.
   if (mode != cudaStreamCaptureModeThreadLocal || stream == nullptr || capturing != nullptr)
     return result(cudaErrorStreamCaptureUnsupported);
-  stream->captured = std::make_unique<std::vector<std::function<void()>>>();
+  stream->captured = std::make_unique<SimtRecording>();
   capturing = stream;
   capture_is_valid = true;
   return cudaSuccess;
@@ -241,14 +279,23 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   *graph = new SimtGraph{std::move(*captured)};
   return cudaSuccess;
 }
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  if (!stream_of(stream).captures())
+    *status = cudaStreamCaptureStatusNone;
+  else
+    *status = capture_is_valid ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusInvalidated;
+  return cudaSuccess;
+}
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
-  *executable = new SimtGraphExec{std::make_shared<const std::vector<std::function<void()>>>(graph->work)};
+  *executable = new SimtGraphExec{std::make_shared<const SimtRecording>(graph->recording)};
   return cudaSuccess;
 }
 cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess; }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
-  stream_of(stream).push([work = executable->work] {
-    for (const std::function<void()>& next : *work) next();
+  SimtStream& queue = stream_of(stream);
+  for (SimtEvent* const event : executable->recording->events) event->record(queue);
+  queue.push([recording = executable->recording] {
+    for (const std::function<void()>& next : recording->work) next();
   });
   return cudaSuccess;
 }

@@ -297,6 +297,50 @@ TEST(SimtRuntimeTest, WaitingOrTakingMemorySpoilsACapture) {
   EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
 }
 
+TEST(SimtRuntimeTest, AnExternalEventHasTheTimeOfEachLaunch) {
+  cudaStream_t stream = nullptr;
+  ASSERT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
+  cudaEvent_t begin = nullptr, end = nullptr, edge = nullptr, untimed = nullptr;
+  for (cudaEvent_t* event : {&begin, &end, &edge})
+    ASSERT_EQ(cudaEventCreateWithFlags(event, cudaEventDefault), cudaSuccess);
+  ASSERT_EQ(cudaEventCreateWithFlags(&untimed, cudaEventDisableTiming), cudaSuccess);
+  const auto elapsed = [](cudaEvent_t from, cudaEvent_t to, float* milliseconds) {
+    const cudaError_t error = cudaEventElapsedTime(milliseconds, from, to);
+    cudaGetLastError();
+    return error;
+  };
+  float milliseconds = -1;
+  EXPECT_EQ(elapsed(begin, end, &milliseconds), cudaErrorInvalidResourceHandle) << "never recorded";
+  EXPECT_EQ(cudaEventRecordWithFlags(begin, stream, cudaEventRecordExternal), cudaErrorInvalidValue)
+      << "outside of a capture";
+  cudaGetLastError();
+  std::vector<int> out(32 * 64);
+  const cudaGraphExec_t executable = captured(stream, [&] {
+    EXPECT_EQ(cudaEventRecordWithFlags(begin, stream, cudaEventRecordExternal), cudaSuccess);
+    EXPECT_EQ(cudaEventRecord(edge, stream), cudaSuccess);
+    cudaLaunchConfig_t how = config(64, 32);
+    how.stream = stream;
+    EXPECT_EQ(cudaLaunchKernelEx(&how, write_indices, out.data()), cudaSuccess);
+    EXPECT_EQ(cudaEventRecordWithFlags(end, stream, cudaEventRecordExternal), cudaSuccess);
+  });
+  ASSERT_NE(executable, nullptr);
+  EXPECT_EQ(elapsed(begin, end, &milliseconds), cudaErrorInvalidResourceHandle) << "recorded, not launched";
+  for (int launch = 0; launch < 2; ++launch) {
+    EXPECT_EQ(cudaGraphLaunch(executable, stream), cudaSuccess);
+    EXPECT_EQ(elapsed(begin, end, &milliseconds), cudaErrorNotReady);
+    EXPECT_EQ(cudaEventSynchronize(end), cudaSuccess);
+    EXPECT_EQ(elapsed(begin, end, &milliseconds), cudaSuccess);
+    EXPECT_GT(milliseconds, 0);
+    EXPECT_EQ(elapsed(edge, end, &milliseconds), cudaErrorInvalidValue) << "an edge has no time";
+  }
+  EXPECT_EQ(cudaEventRecord(untimed, stream), cudaSuccess);
+  EXPECT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
+  EXPECT_EQ(elapsed(untimed, end, &milliseconds), cudaErrorInvalidResourceHandle);
+  EXPECT_EQ(cudaGraphExecDestroy(executable), cudaSuccess);
+  for (const cudaEvent_t event : {begin, end, edge, untimed}) EXPECT_EQ(cudaEventDestroy(event), cudaSuccess);
+  EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
+}
+
 TEST(SimtRuntimeTest, LaunchesBeyondTheLimitsAreRefused) {
   const auto launch = [](const cudaLaunchConfig_t& how) {
     return cudaLaunchKernelEx(&how, divergent_barrier);
