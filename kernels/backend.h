@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -144,6 +145,19 @@ class Graph {
   virtual void launch() = 0;
 };
 
+/// Moments in the work of a device that works by itself.
+class Marks {
+ public:
+  virtual ~Marks() = default;
+  /// Mark `index` is the moment at which all that was enqueued so far has finished. Recorded by capture(), it
+  /// is that of the last launch; the graph must not outlive it.
+  virtual void record(int index) = 0;
+  /// The moments of the first moments.size() marks in nanoseconds of the host's steady clock, when a fence
+  /// recorded after them has passed. The device is asked for its time, and waited for no longer than that
+  /// takes. Returns the error they may have in common, in nanoseconds; apart from it they are exact to 1 us.
+  virtual int64_t read(std::span<int64_t> moments) = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -184,6 +198,8 @@ class Backend {
   virtual absl::StatusOr<std::unique_ptr<Graph>> capture(const std::function<void()>& /*work*/) {
     return absl::UnimplementedError(name() + " backend: steps cannot be captured");
   }
+  /// Room for `count` marks; null where operations are complete on return.
+  virtual std::unique_ptr<Marks> create_marks(int /*count*/) { return nullptr; }
   /// The queue of the device's work, for a library that adds to it: a cudaStream_t; null where operations are
   /// complete on return.
   virtual void* stream() { return nullptr; }

@@ -63,6 +63,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<Fence> create_fence() override;
   bool can_capture() const override { return true; }
   absl::StatusOr<std::unique_ptr<Graph>> capture(const std::function<void()>& work) override;
+  std::unique_ptr<Marks> create_marks(int count) override;
   int64_t available_memory_bytes() const override;
 
   absl::StatusOr<std::unique_ptr<WeightBuilder>> prepare_weight(int64_t out_features, int64_t in_features,

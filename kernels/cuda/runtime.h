@@ -46,6 +46,10 @@ class Event {
 
   operator cudaEvent_t() const { return event_; }
   void record(cudaStream_t stream) { CUDA_CHECK(cudaEventRecord(event_, stream)); }
+  /// In a stream that is captured: each launch of the graph records it.
+  void record_at_launches(cudaStream_t stream) {
+    CUDA_CHECK(cudaEventRecordWithFlags(event_, stream, cudaEventRecordExternal));
+  }
   /// Waits, on the host, until the device has come here.
   void synchronize() const { CUDA_CHECK(cudaEventSynchronize(event_)); }
   /// Milliseconds since `earlier`; both timed, recorded and passed.

@@ -13,6 +13,7 @@ set(trireme_cuda_sources
   gemm.cu
   last_tokens.cu
   logprobs.cu
+  marks.cc
   norm.cu
   nvml.cc
   one_shot_all_reduce.cu

@@ -1,5 +1,7 @@
 // Steps that run ahead of the host: staging memory, fences, recorded operations.
 
+#include <chrono>
+
 #include "tests/kernels/backend_fixture.h"
 
 namespace trireme::testing {
@@ -56,6 +58,47 @@ TEST_P(CaptureTest, ARecordedOperationReadsWhatMemoryHoldsAtEachLaunch) {
   backend().copy_to_device(ids.tensor().data, other.data(), 3 * sizeof(int32_t));
   (*graph)->launch();
   EXPECT_THAT(kept.ints(), ::testing::ElementsAre(8, 0, 7));
+}
+
+int64_t steady_ns() {
+  const auto time = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(time).count();
+}
+
+TEST_P(CaptureTest, MarksTellWhenTheDeviceCameToThem) {
+  const auto marks = backend().create_marks(4);
+  EXPECT_EQ(marks != nullptr, backend().can_capture());
+  if (marks == nullptr) return;
+  const DeviceMatrix kept = upload_ints({0, 0, 0}, 1, 3), ids = upload_ints({1, 2, 3}, 1, 3);
+  const DeviceMatrix slots = upload_ints({2, 0, -1}, 1, 3);
+  const auto work = [&] {
+    marks->record(0);
+    backend().keep_last_tokens(ids.tensor(), slots.tensor(), kept.tensor());
+    marks->record(1);
+    backend().keep_last_tokens(ids.tensor(), slots.tensor(), kept.tensor());
+    marks->record(2);
+  };
+  const auto graph = backend().capture(work);
+  ASSERT_TRUE(graph.ok()) << graph.status();
+  const auto fence = backend().create_fence();
+  // Once enqueued and twice as a graph: always the moments of the last time.
+  for (int launch = 0; launch < 3; ++launch) {
+    const int64_t before = steady_ns();
+    if (launch == 0)
+      work();
+    else
+      (*graph)->launch();
+    fence->record();
+    fence->wait();
+    const int64_t after = steady_ns();
+    std::vector<int64_t> moments(3);
+    const int64_t error = marks->read(moments);
+    EXPECT_GT(error, 0);
+    EXPECT_LE(before, moments[0] + error);
+    EXPECT_LE(moments[0], moments[1]);
+    EXPECT_LE(moments[1], moments[2]);
+    EXPECT_LE(moments[2], after + error);
+  }
 }
 
 }  // namespace
