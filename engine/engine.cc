@@ -69,6 +69,7 @@ struct Engine::Impl {
     RankTelemetry own;
     own.times = phases.snapshot();
     own.num_compiled_kernels = rank.backend->num_compiled_kernels();
+    own.num_collectives = progress.collectives.load();
     return exchange.report(own);
   }
 

@@ -43,15 +43,16 @@ absl::StatusOr<std::vector<TimelineRecord>> read_records(const std::string& byte
 TelemetryExchange::TelemetryExchange(HostGroup& group, const StepPhases& phases,
                                      std::chrono::milliseconds deadline)
     : group_(group), phases_(phases), deadline_(deadline), clocks_(group) {
-  if (group.rank() == 0) known_.resize(group.size());
+  if (group.rank() != 0) return;
+  known_.resize(group.size());
+  waiting_shares_.resize(group.size());
 }
 
 absl::StatusOr<std::vector<RankTelemetry>> TelemetryExchange::report(RankTelemetry own) {
   if (absl::Status aligned = clocks_.align(deadline_); !aligned.ok()) return aligned;
-  own.num_collectives = phases_.collectives().count();
   std::string bytes(reinterpret_cast<const char*>(&own), sizeof(own));
   append_records(phases_.collectives().after(num_told_), bytes);
-  num_told_ = own.num_collectives;
+  num_told_ = phases_.collectives().count();
   const auto messages = group_.gather(bytes, 0, deadline_);
   if (!messages.ok()) return messages.status();
   if (group_.rank() != 0) return std::vector<RankTelemetry>();
@@ -78,12 +79,13 @@ absl::Status TelemetryExchange::read(const std::vector<std::string>& messages,
     const RankTelemetry& before = known_[rank];
     const int64_t spent = now.times.of(Phase::collective) - before.times.of(Phase::collective);
     const WaitingTotals& seen = waiting[rank];
-    const double share =
-        seen.spent_ns > 0 ? static_cast<double>(seen.waited_ns) / static_cast<double>(seen.spent_ns) : 0;
+    double& share = waiting_shares_[rank];
+    if (seen.spent_ns > 0) share = static_cast<double>(seen.waited_ns) / static_cast<double>(seen.spent_ns);
     now.collective_wait_ns = before.collective_wait_ns + std::llround(share * static_cast<double>(spent));
     now.num_compared_collectives = before.num_compared_collectives + static_cast<uint64_t>(seen.num_compared);
     now.clock_offset_ns = timelines[rank].clock.offset_ns;
-    now.clock_error_ns = timelines[rank].clock.error_ns;
+    now.clock_error_ns = timelines[rank].clock.error_ns + now.device_clock_error_ns;
+    if (rank > 0) now.clock_error_ns += ranks[0].device_clock_error_ns;
   }
   return absl::OkStatus();
 }

@@ -32,8 +32,9 @@ class TelemetryExchange {
   const StepPhases& phases_;
   const std::chrono::milliseconds deadline_;
   ClockAlignment clocks_;
-  uint64_t num_told_ = 0;             // collectives of this rank
-  std::vector<RankTelemetry> known_;  // rank 0: as of the last report
+  uint64_t num_told_ = 0;               // remembered collectives of this rank
+  std::vector<RankTelemetry> known_;    // rank 0: as of the last report
+  std::vector<double> waiting_shares_;  // rank 0: of each rank's time in the collectives compared last
 };
 
 }  // namespace trireme

@@ -32,6 +32,7 @@ class TelemetryExchangeTest : public ::testing::Test {
     RankTelemetry own;
     own.times = phases_.snapshot();
     own.num_compiled_kernels = world().rank();
+    own.num_collectives = progress_.collectives.load();
     auto ranks = exchange_.report(own);
     EXPECT_TRUE(ranks.ok()) << ranks.status();
     return ranks.ok() ? *std::move(ranks) : std::vector<RankTelemetry>();
@@ -94,6 +95,32 @@ TEST_F(TelemetryExchangeTest, WhatARingHasForgottenIsSplitLikeTheRest) {
     EXPECT_EQ(again[rank].num_compared_collectives, 3u);
     EXPECT_EQ(again[rank].collective_wait_ns, ranks[rank].collective_wait_ns);
   }
+}
+
+TEST_F(TelemetryExchangeTest, WhatNobodyRememberedIsSplitLikeTheLastThatWas) {
+  step(-1);
+  if (world().size() > 1) step(0);  // the others wait
+  const std::vector<RankTelemetry> before = report();
+  { const PhaseScope compute(phases_, Phase::compute); }
+  phases_.move(Phase::compute, Phase::collective, 1'000'000);
+  const std::vector<RankTelemetry> after = report();
+  for (size_t rank = 0; rank < after.size(); ++rank) {
+    EXPECT_EQ(after[rank].num_compared_collectives, before[rank].num_compared_collectives);
+    const auto of_all = static_cast<double>(before[rank].times.of(Phase::collective));
+    const double share = static_cast<double>(before[rank].collective_wait_ns) / of_all;
+    EXPECT_NEAR(static_cast<double>(after[rank].collective_wait_ns - before[rank].collective_wait_ns),
+                1e6 * share, 2);
+    EXPECT_GT(share, rank > 0 ? 0 : -1);
+  }
+}
+
+TEST_F(TelemetryExchangeTest, MomentsOfDevicesAddTheirErrorsToTheClocks) {
+  RankTelemetry own;
+  own.device_clock_error_ns = 1000 * (world().rank() + 1);
+  const auto ranks = exchange_.report(own);
+  ASSERT_TRUE(ranks.ok()) << ranks.status();
+  for (size_t rank = 0; rank < ranks->size(); ++rank)
+    EXPECT_EQ((*ranks)[rank].clock_error_ns, rank == 0 ? 1000 : 1000 * static_cast<int64_t>(rank + 2));
 }
 
 }  // namespace
