@@ -70,6 +70,7 @@ struct Engine::Impl {
     own.times = phases.snapshot();
     own.num_compiled_kernels = rank.backend->num_compiled_kernels();
     own.num_collectives = progress.collectives.load();
+    own.device_clock_error_ns = runner->device_clock_error_ns();
     return exchange.report(own);
   }
 
@@ -169,9 +170,10 @@ absl::Status validate(const EngineConfig& config) {
 }
 
 void note_capture(const CaptureStats& captured, LoadedRank& rank) {
-  rank.notes.push_back(absl::StrFormat("%d decode steps captured in %.1f s, %.1f MiB of the device",
-                                       captured.num_graphs, captured.seconds,
-                                       static_cast<double>(captured.bytes) / (1 << 20)));
+  rank.notes.push_back(absl::StrFormat(
+      "%d decode steps captured, each plain and with marks of its phases, in %.1f s, "
+      "%.1f MiB of the device",
+      captured.num_graphs, captured.seconds, static_cast<double>(captured.bytes) / (1 << 20)));
   rank.ledger.lines.push_back({"decode graphs", -1, captured.bytes});
 }
 

@@ -39,16 +39,26 @@ absl::StatusOr<CaptureStats> ModelRunner::capture_decodes() {
     const StepInputs inputs = inputs_of(shape);
     inputs.write(nobody, block_size, host);
     inputs.copy_to_device(nobody, host, backend_);
-    compute(inputs.tensors(), unused, true);
+    enqueue(inputs.tensors(), unused, true, nullptr);
     backend_.synchronize();
   }
   for (const DecodeShape& shape : shapes) {
     const StepInputs inputs = inputs_of(shape);
-    const uint64_t num_collectives = progress_.collectives.load();
-    auto graph = backend_.capture([&] { compute(inputs.tensors(), unused, true); });
-    if (!graph.ok()) return graph.status();
-    graphs_.add(
-        {shape, inputs, whole_logits_, progress_.collectives.load() - num_collectives, *std::move(graph)});
+    DecodeGraphs::Captured captured{shape, inputs, Tensor(), 0, nullptr, nullptr, {}};
+    const auto capture = [&](MarkedParts* parts, std::unique_ptr<Graph>& into) {
+      const uint64_t num_collectives = progress_.collectives.load();
+      bool fits = true;
+      auto graph = backend_.capture([&] { fits = enqueue(inputs.tensors(), unused, true, parts); });
+      if (!graph.ok()) return graph.status();
+      CHECK_EQ(fits, true);
+      into = *std::move(graph);
+      captured.logits = whole_logits_;
+      captured.num_collectives = progress_.collectives.load() - num_collectives;
+      return absl::OkStatus();
+    };
+    if (absl::Status plain = capture(nullptr, captured.graph); !plain.ok()) return plain;
+    if (absl::Status marked = capture(&captured.parts, captured.marked_graph); !marked.ok()) return marked;
+    graphs_.add(std::move(captured));
   }
   stats.num_graphs = static_cast<int>(shapes.size());
   stats.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

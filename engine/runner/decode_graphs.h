@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/runner/step_inputs.h"
+#include "engine/runner/step_marks.h"
 #include "engine/scheduler/step_plan.h"
 #include "kernels/backend.h"
 
@@ -38,6 +39,8 @@ class DecodeGraphs {
     Tensor logits;      // of the sampled rows
     uint64_t num_collectives = 0;
     std::unique_ptr<Graph> graph;
+    std::unique_ptr<Graph> marked_graph;  // the same with marks around its parts
+    MarkedParts parts;
   };
 
   /// By rising num_seqs, then context_len.

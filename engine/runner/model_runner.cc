@@ -96,7 +96,15 @@ ModelRunner::ModelRunner(const RunnerConfig& config, Backend& backend, ProcessGr
       workspace_(std::move(memory_.activations), backend.activation_dtype()),
       outputs_(config.limits, memory_.outputs.data()),
       last_tokens_(memory_.last_tokens.data(), DType::i32, 1, config.limits.max_num_seqs),
-      in_flight_(std::move(in_flight)) {}
+      in_flight_(std::move(in_flight)) {
+  // Collectives that keep the host are timed by its own clock.
+  if (!group.can_be_captured()) return;
+  const int num_parts = StepMarks::num_parts(config.shape.num_layers);
+  auto marks = backend.create_marks(num_parts + 1);
+  if (marks == nullptr) return;
+  marks_ = std::make_unique<StepMarks>(std::move(marks), num_parts, in_flight_.size(), phases);
+  enqueued_parts_.reserve(static_cast<size_t>(num_parts));
+}
 
 // What is in flight reads and writes memory that goes now.
 ModelRunner::~ModelRunner() { backend_.synchronize(); }
@@ -121,12 +129,15 @@ void ModelRunner::launch(const StepPlan& plan) {
 
   phases_.enter(Phase::compute);
   const StepOutputs outputs(config_.limits, step.outputs.data());
+  step.marks = {StepKind::enqueued, nullptr, progress_.collectives.load(std::memory_order_relaxed),
+                plan.step};
   if (captured != nullptr) {
-    progress_.count_collectives(captured->num_collectives);
-    captured->graph->launch();
-    whole_logits_ = captured->logits;
+    replay(*captured, step.marks);
   } else {
-    compute(inputs.tensors(), outputs, any_row([](const SamplingRow& row) { return row.has_penalties(); }));
+    MarkedParts* const parts =
+        marks_ != nullptr && marks_->choose(StepKind::enqueued) ? &enqueued_parts_ : nullptr;
+    const bool counts = any_row([](const SamplingRow& row) { return row.has_penalties(); });
+    if (enqueue(inputs.tensors(), outputs, counts, parts)) step.marks.parts = parts;
   }
   if (plan.num_sampled() > 0) {
     if (step.has_top_logprobs && group_.rank() == 0) compute_top_logprobs(inputs.tensors(), outputs);
@@ -144,6 +155,28 @@ StepInputs ModelRunner::inputs_for(const StepPlan& plan) const {
                     *std::max_element(plan.context_lens.begin(), plan.context_lens.end()));
 }
 
+void ModelRunner::replay(const DecodeGraphs::Captured& captured, MarkedStep& marks) {
+  marks.kind = StepKind::replayed;
+  const bool marked = marks_ != nullptr && marks_->choose(StepKind::replayed);
+  if (marked) marks.parts = &captured.parts;
+  progress_.count_collectives(captured.num_collectives);
+  (marked ? captured.marked_graph : captured.graph)->launch();
+  whole_logits_ = captured.logits;
+}
+
+/// compute(), whose phases are the device's where it works by itself. False where they are more than can be
+/// marked: see StepMarks.
+bool ModelRunner::enqueue(const StepTensors& step, const StepOutputs& host, bool count_tokens,
+                          MarkedParts* parts) {
+  if (marks_ == nullptr) {
+    compute(step, host, count_tokens);
+    return true;
+  }
+  marks_->begin(parts, progress_.collectives.load(std::memory_order_relaxed));
+  compute(step, host, count_tokens);
+  return marks_->end();
+}
+
 void ModelRunner::compute(const StepTensors& step, const StepOutputs& host, bool count_tokens) {
   workspace_.release(0);
   ForwardContext context{backend_, group_, cache_, workspace_, step.batch, phases_, progress_};
@@ -156,10 +189,17 @@ void ModelRunner::compute(const StepTensors& step, const StepOutputs& host, bool
   sample(step, count_tokens);
 }
 
+void ModelRunner::wait_for(InFlight& step) {
+  if (marks_ == nullptr) return step.done->wait();
+  const int64_t begin = phases_.now();
+  step.done->wait();
+  marks_->finish(step.marks, phases_.now() - begin);
+}
+
 const StepResults& ModelRunner::collect() {
   CHECK_LT(num_collected_, num_launched_);
   InFlight& step = in_flight_[num_collected_++ % in_flight_.size()];
-  step.done->wait();
+  wait_for(step);
   const StepOutputs outputs(config_.limits, step.outputs.data());
   const StepOutputs::Rows rows = outputs.rows(step.num_sampled);
   const StepOutputs::PromptRows prompt = outputs.prompt_rows(0, step.num_prompt_logprobs);

@@ -11,6 +11,7 @@
 #include "engine/plan/shard_plan.h"
 #include "engine/runner/decode_graphs.h"
 #include "engine/runner/step_inputs.h"
+#include "engine/runner/step_marks.h"
 #include "engine/runner/step_outputs.h"
 #include "engine/scheduler/step_plan.h"
 
@@ -49,9 +50,10 @@ class ModelRunner {
 
   ~ModelRunner();
 
-  /// Records decode steps of all decode_shapes(), drawing and the broadcast of its ids included; from then on
-  /// launch() replays them. Collective over the group: each shape is computed once before, by padding alone.
-  /// Call it before the first launch(). Nothing is done where the backend or the group cannot be captured.
+  /// Records decode steps of all decode_shapes(), drawing and the broadcast of its ids included, each once
+  /// plain and once with marks of its phases; from then on launch() replays them (StepMarks). Collective over
+  /// the group: each shape is computed once before, by padding alone. Call it before the first launch().
+  /// Nothing is done where the backend or the group cannot be captured.
   absl::StatusOr<CaptureStats> capture_decodes();
 
   /// Starts one step and waits for no device. The plan has been checked against config.limits. Later plans
@@ -70,6 +72,10 @@ class ModelRunner {
   /// tools: call it before the next run().
   std::vector<float> last_logits();
 
+  /// Of the moments at which this rank's device came to its collectives, against its own clock; nanoseconds.
+  int64_t device_clock_error_ns() const { return marks_ == nullptr ? 0 : marks_->clock_error_ns(); }
+  /// Steps that were marked and have been collected.
+  uint64_t num_marked_steps() const { return marks_ == nullptr ? 0 : marks_->num_marked(); }
   int64_t workspace_bytes() const { return workspace_.capacity_bytes(); }
 
  private:
@@ -87,6 +93,7 @@ class ModelRunner {
     std::unique_ptr<Fence> done;
     int64_t num_sampled = 0, num_prompt_logprobs = 0;
     bool has_top_logprobs = false;
+    MarkedStep marks;
     StepResults results;
   };
 
@@ -96,9 +103,12 @@ class ModelRunner {
   static absl::StatusOr<DeviceMemory> allocate(const RunnerConfig& config, Backend& backend,
                                                ProcessGroup& group);
   static absl::StatusOr<InFlight> allocate_in_flight(const RunnerConfig& config, Backend& backend);
+  void wait_for(InFlight& step);
   StepInputs inputs_for(const StepPlan& plan) const;
   Tensor token_counts() const;
   void set_token_counts(const StepPlan& plan);
+  void replay(const DecodeGraphs::Captured& captured, MarkedStep& marks);
+  bool enqueue(const StepTensors& step, const StepOutputs& host, bool count_tokens, MarkedParts* parts);
   void compute(const StepTensors& step, const StepOutputs& host, bool count_tokens);
   // ---- sampling.cc ----
   Tensor whole_logits(ForwardContext& context, const Tensor& hidden, const Tensor& row_ids);
@@ -118,6 +128,8 @@ class ModelRunner {
   Workspace workspace_;
   StepOutputs outputs_;  // on the device
   Tensor last_tokens_;
+  std::unique_ptr<StepMarks> marks_;  // null where steps are complete when they are launched
+  MarkedParts enqueued_parts_;        // of the last marked step that was not replayed
   DecodeGraphs graphs_;
   std::vector<InFlight> in_flight_;  // a ring of steps_ahead + 1
   uint64_t num_launched_ = 0;

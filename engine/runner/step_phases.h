@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "engine/runner/phase_marker.h"
 #include "engine/runner/timeline_record.h"
 
 namespace trireme {
@@ -38,11 +39,14 @@ struct PhaseTimes {
 ///   schedule    leader: choosing the sequences of a step
 ///   broadcast   leader: sending a plan; follower: waiting for the plan of a busy leader, and checking it
 ///   upload      a plan's integers to the device
-///   compute     layers and logits; on a device that works by itself: waiting for it
+///   compute     layers and logits
 ///   collective  between ranks, waiting for slower ones included (told apart by comparing the ranks' records)
 ///   sample      drawing tokens, and copying them to the host
 ///   finish      leader: bookkeeping after a step
 ///   host        leader: the service around the engine: new requests, tokens to their streams, reports
+/// Where a device works by itself, the host enqueues a step, which is `compute`, and waits for it. Then this
+/// waiting is what is split into compute, collective and sample: as marks in the device's work tell of some
+/// steps (StepMarks), and the steps between two of them like the one before.
 /// The first phase starts the clock. Nothing is allocated but by the keep_ functions. One thread.
 class StepPhases {
  public:
@@ -56,6 +60,7 @@ class StepPhases {
 
   /// Ends the current phase and begins `phase`; none only ends. Returns the one that ended.
   Phase enter(Phase phase) {
+    if (marker_ != nullptr) return marker_->enter(phase);
     if (!enabled_ || (current_ == Phase::none && phase == Phase::none)) return Phase::none;
     const int64_t time = now_();
     if (current_ != Phase::none) end({since_, time, step_, 0, -1, current_, CollectiveKind::none});
@@ -63,6 +68,7 @@ class StepPhases {
   }
   /// Phase::collective ends; `before` goes on.
   void end_collective(uint32_t number, int16_t layer, CollectiveKind kind, Phase before) {
+    if (marker_ != nullptr) return marker_->end_collective(number, layer, kind, before);
     if (!enabled_) return;
     const TimelineRecord record{since_, now_(), step_, number, layer, Phase::collective, kind};
     end(record);
@@ -82,6 +88,11 @@ class StepPhases {
     nanoseconds_[static_cast<size_t>(from)] -= ns;
     nanoseconds_[static_cast<size_t>(to)] += ns;
   }
+
+  /// A collective among those remembered, whose time is in none of the phases yet.
+  void remember_collective(const TimelineRecord& record) { collectives_.push(record); }
+  /// From now on phases are only told to `marker`, and the current one goes on; null: until now.
+  void set_marker(PhaseMarker* marker) { marker_ = marker; }
 
   /// The number that records get from now on.
   void set_step(uint64_t step) { step_ = step; }
@@ -109,6 +120,7 @@ class StepPhases {
 
   /// False: no clock is read and nothing recorded, to measure what that costs. Only between phases.
   void enable(bool enabled) { enabled_ = enabled; }
+  bool enabled() const { return enabled_; }
 
  private:
   Phase begin(Phase phase, int64_t time) {
@@ -127,6 +139,7 @@ class StepPhases {
   std::array<int64_t, kNumPhases> nanoseconds_{};
   Phase current_ = Phase::none;
   bool enabled_ = true;
+  PhaseMarker* marker_ = nullptr;
   int64_t since_ = 0;
   int64_t started_ = 0;  // 0: not yet
   uint64_t step_ = 0;

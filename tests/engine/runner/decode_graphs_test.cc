@@ -55,7 +55,7 @@ TEST(DecodeGraphsTest, APlanTakesTheSmallestShapeItFits) {
   int32_t nothing[64];
   DecodeGraphs graphs;
   for (const DecodeShape& shape : decode_shapes(limits(300, 40000)))
-    graphs.add({shape, StepInputs({}, nothing, 1, 1), Tensor(), 0, nullptr});
+    graphs.add({shape, StepInputs({}, nothing, 1, 1), Tensor(), 0, nullptr, nullptr, {}});
   const auto shape_of = [&](const std::vector<int32_t>& context_lens) {
     return graphs.find(decode_of(context_lens))->shape;
   };
