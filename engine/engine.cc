@@ -1,5 +1,6 @@
 #include "engine/engine.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -14,11 +15,16 @@ namespace {
 // Beyond them a report compares only the last ones: 256 KiB per rank and report.
 constexpr size_t kCollectivesPerReport = 8192;
 
-/// Room for the last trace_steps steps: two collectives per layer and three more, as many pieces of computing
+/// Room for so many steps: two collectives per layer and three more, as many pieces of computing
 /// between them, and what else a step and the service around it consist of.
-size_t trace_records(const EngineConfig& config) {
+size_t trace_records(const EngineConfig& config, int num_steps) {
   const size_t per_step = 2 * (2 * static_cast<size_t>(config.model.num_layers) + 3) + 16;
-  return per_step * static_cast<size_t>(config.trace_steps);
+  return per_step * static_cast<size_t>(num_steps);
+}
+
+/// Of a trace, how many steps of a device are marked.
+int marked_steps(int num_steps) {
+  return num_steps / *std::min_element(StepMarks::kPeriods.begin(), StepMarks::kPeriods.end()) + 1;
 }
 
 }  // namespace
@@ -31,7 +37,10 @@ struct Engine::Impl {
         exchange(host_group, phases, engine_config.plan_timeout),
         plans(*engine_config.steps_ahead + 1) {
     if (host.size() > 1) phases.keep_collectives(kCollectivesPerReport);
-    if (config.trace_steps > 0) phases.keep_trace(trace_records(config));
+    if (config.trace_steps == 0) return;
+    phases.keep_trace(trace_records(config, config.trace_steps));
+    if (rank.backend->can_capture())
+      phases.keep_device_trace(trace_records(config, marked_steps(config.trace_steps)));
   }
 
   /// Sends the words of a plan from the leader to the followers.

@@ -17,7 +17,8 @@ namespace trireme {
 struct RankTimeline {
   std::string host;
   ClockOffset clock;
-  std::vector<TimelineRecord> records;  // of collectives: by rising number
+  std::vector<TimelineRecord> records;         // of collectives: by rising number
+  std::vector<TimelineRecord> device_records;  // of marked steps, in a trace
 };
 
 /// A collective that every rank remembers, on the clock of rank 0.

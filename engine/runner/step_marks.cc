@@ -90,11 +90,13 @@ void StepMarks::read(const MarkedStep& step) {
     const MarkedPart& part = parts[i];
     const int64_t spent = std::max<int64_t>(moments[i + 1] - moments[i], 0);
     shares[static_cast<size_t>(part.phase)] += static_cast<double>(spent) / static_cast<double>(whole);
-    if (part.collective == 0) continue;
-    const auto number = static_cast<uint32_t>(step.num_collectives_before) + part.collective;
-    phases_.remember_collective(
-        {moments[i], moments[i + 1], step.step, number, part.layer, Phase::collective, part.kind});
+    const uint32_t number =
+        part.collective == 0 ? 0 : static_cast<uint32_t>(step.num_collectives_before) + part.collective;
+    phases_.remember_device(
+        {moments[i], moments[i + 1], step.step, number, part.layer, part.phase, part.kind});
   }
+  phases_.remember_device(
+      {moments.front(), moments.back(), step.step, 0, -1, Phase::none, CollectiveKind::none});
 }
 
 }  // namespace trireme

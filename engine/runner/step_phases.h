@@ -89,8 +89,11 @@ class StepPhases {
     nanoseconds_[static_cast<size_t>(to)] += ns;
   }
 
-  /// A collective among those remembered, whose time is in none of the phases yet.
-  void remember_collective(const TimelineRecord& record) { collectives_.push(record); }
+  /// What a device did, whose time is in none of the phases yet: a part of a step, or a whole one.
+  void remember_device(const TimelineRecord& record) {
+    if (record.end_ns > record.begin_ns) device_trace_.push(record);
+    if (record.collective != 0) collectives_.push(record);
+  }
   /// From now on phases are only told to `marker`, and the current one goes on; null: until now.
   void set_marker(PhaseMarker* marker) { marker_ = marker; }
 
@@ -111,8 +114,11 @@ class StepPhases {
   /// From now on the last `count` collectives are remembered; and the last `count` of all phases and steps.
   void keep_collectives(size_t count) { collectives_ = TimelineRing(count); }
   void keep_trace(size_t count) { trace_ = TimelineRing(count); }
+  /// And of what marks tell of a device, in its own time.
+  void keep_device_trace(size_t count) { device_trace_ = TimelineRing(count); }
   const TimelineRing& collectives() const { return collectives_; }
   const TimelineRing& trace() const { return trace_; }
+  const TimelineRing& device_trace() const { return device_trace_; }
   /// A whole step, for the trace.
   void add_step(const TimelineRecord& record) {
     if (enabled_) trace_.push(record);
@@ -143,7 +149,7 @@ class StepPhases {
   int64_t since_ = 0;
   int64_t started_ = 0;  // 0: not yet
   uint64_t step_ = 0;
-  TimelineRing collectives_, trace_;
+  TimelineRing collectives_, trace_, device_trace_;
 };
 
 /// Enters a phase for a scope, then goes back to the one before.

@@ -94,17 +94,38 @@ absl::StatusOr<std::vector<RankTimeline>> TelemetryExchange::trace() {
   if (absl::Status aligned = clocks_.align(deadline_); !aligned.ok()) return aligned;
   const auto hosts = group_.gather(host_name(), 0, deadline_);
   if (!hosts.ok()) return hosts.status();
-  std::string bytes;
-  append_records(phases_.trace().after(0), bytes);
-  const auto messages = group_.gather(bytes, 0, deadline_);
-  if (!messages.ok()) return messages.status();
-  std::vector<RankTimeline> ranks(messages->size());
+  const std::vector<TimelineRecord> of_host = phases_.trace().after(0);
+  std::vector<TimelineRecord> of_device = phases_.device_trace().after(0);
+  // Few steps have marks: those of long ago have left the host's part.
+  std::erase_if(of_device, [&](const TimelineRecord& record) {
+    return of_host.empty() || record.begin_ns < of_host.front().begin_ns;
+  });
+  auto host_records = gather_records(of_host);
+  if (!host_records.ok()) return host_records.status();
+  auto device_records = gather_records(of_device);
+  if (!device_records.ok()) return device_records.status();
+  std::vector<RankTimeline> ranks(host_records->size());
   for (size_t rank = 0; rank < ranks.size(); ++rank) {
-    auto records = read_records((*messages)[rank], 0, rank);
-    if (!records.ok()) return records.status();
-    ranks[rank] = {(*hosts)[rank], clocks_.offsets()[rank], *std::move(records)};
+    ranks[rank] = {(*hosts)[rank], clocks_.offsets()[rank], std::move((*host_records)[rank]),
+                   std::move((*device_records)[rank])};
   }
   return ranks;
+}
+
+/// Of every rank, by rank; on rank 0 only.
+absl::StatusOr<std::vector<std::vector<TimelineRecord>>> TelemetryExchange::gather_records(
+    const std::vector<TimelineRecord>& own) {
+  std::string bytes;
+  append_records(own, bytes);
+  const auto messages = group_.gather(bytes, 0, deadline_);
+  if (!messages.ok()) return messages.status();
+  std::vector<std::vector<TimelineRecord>> all;
+  for (size_t rank = 0; rank < messages->size(); ++rank) {
+    auto records = read_records((*messages)[rank], 0, rank);
+    if (!records.ok()) return records.status();
+    all.push_back(*std::move(records));
+  }
+  return all;
 }
 
 }  // namespace trireme

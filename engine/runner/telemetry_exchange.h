@@ -26,6 +26,8 @@ class TelemetryExchange {
   absl::StatusOr<std::vector<RankTimeline>> trace();
 
  private:
+  absl::StatusOr<std::vector<std::vector<TimelineRecord>>> gather_records(
+      const std::vector<TimelineRecord>& own);
   absl::Status read(const std::vector<std::string>& messages, std::vector<RankTelemetry>& ranks);
 
   HostGroup& group_;

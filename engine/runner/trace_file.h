@@ -16,7 +16,8 @@ struct TraceReplica {
 };
 
 /// JSON in the trace event format (object form), one time axis: microseconds on the steady clock of rank 0.
-/// pid: the replica; tid: the rank. Complete events ("ph": "X"), by rank in order of their beginning:
+/// pid: the replica; tid: the rank, or, of those of its steps that its device marked, the number of ranks
+/// more (StepMarks). Complete events ("ph": "X"), by rank in order of their beginning:
 ///   cat "step"        name "step", args {step}; phases lie within
 ///   cat "phase"       name: the phase's; args {step}. Phases of a rank do not overlap
 ///   cat "collective"  name all_reduce, gather or broadcast: the phase `collective`; args {step, collective,

@@ -8,8 +8,10 @@
 #include <thread>
 
 #include "engine/runner/telemetry_exchange.h"
+#include "engine/runner/trace_file.h"
 #include "tests/engine/models/reference_model.h"
 #include "tests/testing/mpi_main.h"
+#include "tests/testing/trace_check.h"
 
 namespace trireme::testing {
 namespace {
@@ -67,6 +69,8 @@ class MarkedStepsTest : public ::testing::Test {
     LoadedRank& rank = model_.rank();
     if (world().size() > 1) rank.group = std::make_unique<StreamGroup>(*rank.backend);
     phases_.keep_collectives(4096);
+    phases_.keep_trace(4096);
+    phases_.keep_device_trace(1024);
     runner_ = value_or_die(ModelRunner::create(rank.runner, *rank.backend, *rank.group, *rank.model,
                                                *rank.cache, phases_, progress_));
     EXPECT_EQ(value_or_die(runner_->capture_decodes()).num_graphs, 1);
@@ -163,6 +167,21 @@ TEST_F(MarkedStepsTest, PhasesOfAllStepsAddUpAndAreThoseOfTheMarkedOnes) {
   for (const TimelineRecord& record : phases_.collectives().after(0))
     remembered += record.end_ns - record.begin_ns;
   EXPECT_EQ(remembered > 0, world().size() > 1) << "of one of the ten";
+}
+
+TEST_F(MarkedStepsTest, ATraceShowsWhatTheDevicesDid) {
+  for (int i = 0; i < 3; ++i) step();
+  const auto ranks = value_or_die(exchange_.trace());
+  if (world().rank() != 0) return;
+  const TraceSummary summary = check_trace(chrome_trace({0, "r0"}, ranks));
+  EXPECT_THAT(summary.error, ::testing::IsEmpty());
+  for (int rank = 0; rank < world().size(); ++rank) {
+    auto events = summary.events.at({0, world().size() + rank});
+    EXPECT_EQ(events["step"], 1) << "of three";
+    EXPECT_GT(events["phase compute"], 0);
+    EXPECT_EQ(events["collective"], static_cast<int>(collectives_per_step()));
+    EXPECT_EQ(events["wait waiting"], events["collective"]);
+  }
 }
 
 TEST_F(MarkedStepsTest, ARankThatComesLateIsTheOthersWaiting) {

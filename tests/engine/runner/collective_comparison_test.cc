@@ -12,7 +12,7 @@ TimelineRecord collective(uint32_t number, int64_t begin, int64_t end, Collectiv
 }
 
 RankTimeline rank_with(std::vector<TimelineRecord> records, ClockOffset clock = {}) {
-  return {"host", clock, std::move(records)};
+  return {"host", clock, std::move(records), {}};
 }
 
 TEST(CollectiveComparisonTest, ASlowRankIsTheOthersWaitingAndNotTheirTransfer) {

@@ -29,11 +29,13 @@ std::vector<RankTimeline> two_ranks() {
   return {{"here",
            {},
            {record(Phase::compute, 1'000'000, 1'050'000), sum(1, 1'050'100, 1'200'000),
-            record(Phase::finish, 1'200'100, 1'300'000), record(Phase::none, 999'900, 1'300'001)}},
+            record(Phase::finish, 1'200'100, 1'300'000), record(Phase::none, 999'900, 1'300'001)},
+           {}},
           {"there",
            {5'000'000'000, 250},
            {record(Phase::compute, 5'001'000'000, 5'001'150'000), sum(1, 5'001'150'000, 5'001'199'000),
-            record(Phase::none, 5'000'999'999, 5'001'199'001)}}};
+            record(Phase::none, 5'000'999'999, 5'001'199'001)},
+           {}}};
 }
 
 TEST(TraceFileTest, RanksShareOneTimeAxis) {
@@ -55,6 +57,24 @@ TEST(TraceFileTest, RanksShareOneTimeAxis) {
       text, HasSubstr("{\"name\":\"waiting\",\"cat\":\"wait\",\"ph\":\"X\",\"ts\":1150.000,\"dur\":0.000,"));
 }
 
+TEST(TraceFileTest, DevicesHaveTracksOfTheirOwn) {
+  auto ranks = two_ranks();
+  ranks[0].device_records = {record(Phase::compute, 1'020'000, 1'100'000), sum(2, 1'100'000, 1'250'000),
+                             record(Phase::none, 1'020'000, 1'250'000)};
+  ranks[1].device_records = {record(Phase::compute, 5'001'020'000, 5'001'230'000),
+                             sum(2, 5'001'230'000, 5'001'251'000),
+                             record(Phase::none, 5'001'020'000, 5'001'251'000)};
+  const std::string text = chrome_trace({4, "job-r4"}, ranks);
+  const auto summary = check_trace(text);
+  EXPECT_THAT(summary.error, IsEmpty());
+  ASSERT_EQ(summary.events.size(), 4u);
+  EXPECT_EQ(summary.events.at({4, 1}).at("collective all_reduce"), 1);
+  EXPECT_EQ(summary.events.at({4, 3}).at("collective all_reduce"), 1);
+  EXPECT_THAT(text, HasSubstr("\"rank 0's device, steps with marks\""));
+  EXPECT_THAT(text, HasSubstr("{\"name\":\"waiting\",\"cat\":\"wait\",\"ph\":\"X\",\"ts\":1100.000,"
+                              "\"dur\":130.000,\"pid\":4,\"tid\":2,"));
+}
+
 TEST(TraceFileTest, TheCheckFindsWhatIsWrong) {
   auto ranks = two_ranks();
   ranks[0].records[0].end_ns += 200;
@@ -67,7 +87,7 @@ TEST(TraceFileTest, TheCheckFindsWhatIsWrong) {
 }
 
 TEST(TraceFileTest, NamesAreQuoted) {
-  const std::string text = chrome_trace({0, "a\"b\\\x01\xff"}, {{"h\"", {}, {}}});
+  const std::string text = chrome_trace({0, "a\"b\\\x01\xff"}, {{"h\"", {}, {}, {}}});
   EXPECT_THAT(check_trace(text).error, IsEmpty());
 }
 
