@@ -289,6 +289,9 @@ absl::StatusOr<bool> Engine::follow(std::chrono::milliseconds deadline) {
 }
 
 SchedulerStats Engine::stats() const { return impl_->scheduler->stats(); }
+void Engine::list_waiting(std::vector<RequestHandle>& handles) const {
+  impl_->scheduler->list_waiting(handles);
+}
 absl::Status Engine::check_integrity() const { return impl_->scheduler->check_integrity(); }
 const ByteLedger& Engine::ledger() const { return impl_->rank.ledger; }
 const StepProgress& Engine::progress() const { return impl_->progress; }

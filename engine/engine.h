@@ -81,6 +81,8 @@ class Engine {
   absl::StatusOr<bool> follow(std::chrono::milliseconds deadline);
 
   SchedulerStats stats() const;
+  /// On the leader: appends the handles of the requests that wait, the first in line first.
+  void list_waiting(std::vector<RequestHandle>& handles) const;
   absl::Status check_integrity() const;
   const ByteLedger& ledger() const;
   /// Readable by any thread.

@@ -33,6 +33,7 @@ class EngineAdapter final : public StepEngine, public StepFollower {
     return stopped;
   }
   SchedulerStats stats() const override { return engine_.stats(); }
+  void list_waiting(std::vector<RequestHandle>& handles) const override { engine_.list_waiting(handles); }
   absl::Status check_integrity() const override { return engine_.check_integrity(); }
   int64_t collective_ns() const override { return engine_.phases().nanoseconds(Phase::collective); }
   StepPhases& phases() override { return engine_.phases(); }

@@ -1,5 +1,6 @@
 #include "worker/inbox.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -15,6 +16,21 @@ int64_t prompt_tokens(const Submission& submission) {
   return tokens;
 }
 
+/// Empty: nobody's.
+const std::string& client_of(const Submission& submission) {
+  static const std::string nobody;
+  return submission.sink == nullptr ? nobody : submission.sink->client;
+}
+
+int64_t count_of(const WaitingByClient& counts, const std::string& client) {
+  const auto found = counts.find(client);
+  return found == counts.end() ? 0 : found->second;
+}
+
+std::string samples_of(int64_t requests) {
+  return absl::StrCat("this one has ", requests, requests == 1 ? " sample" : " samples");
+}
+
 }  // namespace
 
 void Commands::clear() {
@@ -22,26 +38,52 @@ void Commands::clear() {
   cancels.clear();
 }
 
+absl::Status Inbox::check_room(const Submission& submission) const {
+  const auto requests = static_cast<int64_t>(submission.samples.size());
+  const int64_t tokens = prompt_tokens(submission);
+  const int64_t requests_waiting = queued_.waiting.requests + engine_.waiting.requests;
+  const int64_t tokens_waiting = queued_.waiting.prompt_tokens + engine_.waiting.prompt_tokens;
+  if (requests_waiting == 0) return absl::OkStatus();
+  if (requests_waiting + requests > limits_.max_requests) {
+    return absl::ResourceExhaustedError(absl::StrCat("queue is full: ", requests_waiting, " requests wait, ",
+                                                     samples_of(requests), ", at most ",
+                                                     limits_.max_requests));
+  }
+  if (tokens_waiting + tokens > limits_.max_prompt_tokens) {
+    return absl::ResourceExhaustedError(absl::StrCat("queue is full: ", tokens_waiting,
+                                                     " prompt tokens wait, this request has ", tokens,
+                                                     ", at most ", limits_.max_prompt_tokens));
+  }
+  return check_client(submission);
+}
+
+// Of all that wait, as many as there are free slots for do so only until the next step. Whose those are
+// nobody knows yet, but a client cannot have more behind them than all clients have together.
+absl::Status Inbox::check_client(const Submission& submission) const {
+  const std::string& client = client_of(submission);
+  const int64_t limit = limits_.max_requests_per_client;
+  if (client.empty() || limit == 0) return absl::OkStatus();
+  const int64_t of_client = count_of(queued_.by_client, client) + count_of(engine_.by_client, client);
+  if (of_client == 0) return absl::OkStatus();
+  const auto requests = static_cast<int64_t>(submission.samples.size());
+  const int64_t behind_slots =
+      queued_.waiting.requests + engine_.waiting.requests + requests - engine_.free_slots;
+  if (std::min(of_client + requests, behind_slots) <= limit) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat("queue of client '", client, "' is full: ", of_client,
+                                                   " of its requests wait, ", samples_of(requests),
+                                                   ", at most ", limit));
+}
+
 absl::Status Inbox::push(Submission submission) {
   {
     std::lock_guard lock(mutex_);
     if (closed_) return absl::UnavailableError("the replica is draining and takes no new requests");
+    if (auto status = check_room(submission); !status.ok()) return status;
     const auto requests = static_cast<int64_t>(submission.samples.size());
-    const int64_t tokens = prompt_tokens(submission);
-    const int64_t requests_waiting = queued_.requests + engine_.requests;
-    const int64_t tokens_waiting = queued_.prompt_tokens + engine_.prompt_tokens;
-    if (requests_waiting > 0 && requests_waiting + requests > limits_.max_requests) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("queue is full: ", requests_waiting, " requests wait, this one has ", requests,
-                       requests == 1 ? " sample" : " samples", ", at most ", limits_.max_requests));
-    }
-    if (requests_waiting > 0 && tokens_waiting + tokens > limits_.max_prompt_tokens) {
-      return absl::ResourceExhaustedError(absl::StrCat("queue is full: ", tokens_waiting,
-                                                       " prompt tokens wait, this request has ", tokens,
-                                                       ", at most ", limits_.max_prompt_tokens));
-    }
-    queued_.requests += requests;
-    queued_.prompt_tokens += tokens;
+    queued_.waiting.requests += requests;
+    queued_.waiting.prompt_tokens += prompt_tokens(submission);
+    if (const std::string& client = client_of(submission); !client.empty())
+      queued_.by_client[client] += requests;
     commands_.submissions.push_back(std::move(submission));
   }
   changed_.notify_one();
@@ -86,17 +128,21 @@ void Inbox::take(Commands& commands, std::chrono::steady_clock::time_point deadl
   taken_ = queued_;
 }
 
-void Inbox::set_engine_waiting(Waiting waiting) {
+void Inbox::set_engine_queue(EngineQueue queue) {
   std::lock_guard lock(mutex_);
-  queued_.requests -= taken_.requests;
-  queued_.prompt_tokens -= taken_.prompt_tokens;
+  queued_.waiting.requests -= taken_.waiting.requests;
+  queued_.waiting.prompt_tokens -= taken_.waiting.prompt_tokens;
+  for (const auto& [client, requests] : taken_.by_client) {
+    if ((queued_.by_client[client] -= requests) == 0) queued_.by_client.erase(client);
+  }
   taken_ = {};
-  engine_ = waiting;
+  engine_ = std::move(queue);
 }
 
 Waiting Inbox::waiting() const {
   std::lock_guard lock(mutex_);
-  return {queued_.requests + engine_.requests, queued_.prompt_tokens + engine_.prompt_tokens};
+  return {queued_.waiting.requests + engine_.waiting.requests,
+          queued_.waiting.prompt_tokens + engine_.waiting.prompt_tokens};
 }
 
 }  // namespace trireme::worker

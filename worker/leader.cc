@@ -222,7 +222,21 @@ void Leader::publish() {
     engine_stats_ = stats;
     active_ = static_cast<int64_t>(actives_.size());
   }
-  inbox_.set_engine_waiting({stats.waiting, stats.waiting_prompt_tokens});
+  EngineQueue queue{{stats.waiting, stats.waiting_prompt_tokens}, stats.free_slots};
+  if (stats.waiting > 0 && options_.queue.max_requests_per_client > 0) queue.by_client = waiting_by_client();
+  inbox_.set_engine_queue(std::move(queue));
+}
+
+WaitingByClient Leader::waiting_by_client() {
+  WaitingByClient counts;
+  waiting_.clear();
+  engine_.list_waiting(waiting_);
+  for (const RequestHandle handle : waiting_) {
+    const auto active = actives_.find(handle);
+    if (active != actives_.end() && !active->second.sink->client.empty())
+      ++counts[active->second.sink->client];
+  }
+  return counts;
 }
 
 bool Leader::is_over() {

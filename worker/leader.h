@@ -54,7 +54,8 @@ class Leader {
 
   /// Queues the samples of one prompt, all or none; handles are chosen here, one after the other from the one
   /// that is returned. The outputs of all reach `sink`, for each sample until one with a finish reason, or
-  /// until the outbox fails. RESOURCE_EXHAUSTED when too much waits, UNAVAILABLE when draining.
+  /// until the outbox fails. RESOURCE_EXHAUSTED when too much waits, or too much of sink->client,
+  /// UNAVAILABLE when draining.
   absl::StatusOr<RequestHandle> submit(std::vector<Request> samples, std::shared_ptr<RequestSink> sink);
   absl::StatusOr<RequestHandle> submit(Request request, std::shared_ptr<RequestSink> sink) {
     return submit(std::vector<Request>{std::move(request)}, std::move(sink));
@@ -103,6 +104,7 @@ class Leader {
   void fail(const std::shared_ptr<RequestSink>& sink, absl::Status error);
   void fail_all(const absl::Status& error);
   void publish();
+  WaitingByClient waiting_by_client();
   bool is_over();
 
   StepEngine& engine_;
@@ -122,6 +124,7 @@ class Leader {
   Commands commands_;
   std::vector<TokenOutput> outputs_;
   std::vector<std::shared_ptr<RequestSink>> to_wake_;
+  std::vector<RequestHandle> waiting_;
 
   mutable std::mutex mutex_;
   SchedulerStats engine_stats_;  // written by the loop only

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -63,6 +64,8 @@ class RequestSink {
 
   Outbox outbox;
   RequestTimes times;
+  /// Whose request it is, for the queue's bound per client; empty: nobody's. Fixed when it is submitted.
+  std::string client;
   struct EngineSide {
     int64_t collective_before_ns = 0;    // at the start of its first step
     std::vector<int64_t> last_token_ns;  // by sample

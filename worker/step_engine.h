@@ -27,6 +27,8 @@ class StepEngine {
   virtual absl::Status broadcast_idle() = 0;
   virtual absl::Status broadcast_stop() = 0;
   virtual SchedulerStats stats() const = 0;
+  /// Appends the handles of the requests that wait: stats().waiting of them.
+  virtual void list_waiting(std::vector<RequestHandle>& handles) const = 0;
   /// INTERNAL when blocks and requests do not add up. Takes time in proportion to both.
   virtual absl::Status check_integrity() const = 0;
   /// Spent in collectives since the start; an engine of one rank has none.

@@ -76,6 +76,7 @@ void Scheduler::Impl::schedule_prefills(StepPlan& plan) {
 // The first in line is never passed by: a large prompt would wait forever behind small ones. A block to grow
 // into is left for each sequence that runs, or the newcomer would soon be preempted.
 void Scheduler::Impl::admit(StepPlan& plan) {
+  lacks_blocks = false;
   while (budget > 0 && blocks.num_free_states() > 0 && !waiting.empty()) {
     Sequence& sequence = *waiting.begin()->second;
     if (sequence.num_pending > 0) return;  // preempted while its plan runs: its last token is not known yet
@@ -85,7 +86,8 @@ void Scheduler::Impl::admit(StepPlan& plan) {
     const std::optional<int32_t> num_cached =
         blocks.open_table(sequence.tokens.data(), sequence.num_known(), sequence.cache_salt,
                           static_cast<int32_t>(running.size()), sequence.blocks, max_cached);
-    if (!num_cached) return;
+    lacks_blocks = !num_cached;
+    if (lacks_blocks) return;
     sequence.num_computed = *num_cached;
     sequence.num_published = *num_cached / config.block_size;
     if (sequence.num_cached_tokens < 0) {

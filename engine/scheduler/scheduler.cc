@@ -256,6 +256,9 @@ SchedulerStats Scheduler::stats() const {
   stats.waiting = static_cast<int32_t>(impl_->waiting.size());
   for (const auto& [order, sequence] : impl_->waiting)
     stats.waiting_prompt_tokens += sequence->num_prompt_tokens;
+  if (!impl_->lacks_blocks)
+    stats.free_slots =
+        std::min(impl_->blocks.num_free_states(), impl_->config.max_step_tokens - stats.running);
   stats.blocks_total = impl_->config.num_blocks;
   stats.blocks_free = impl_->blocks.num_free();
   stats.blocks_cached = impl_->blocks.num_cached();
@@ -263,6 +266,10 @@ SchedulerStats Scheduler::stats() const {
   for (const Sequence* sequence : impl_->running) num_owned += static_cast<int64_t>(sequence->blocks.size());
   stats.blocks_of_finished = static_cast<int32_t>(impl_->blocks.num_references() - num_owned);
   return stats;
+}
+
+void Scheduler::list_waiting(std::vector<RequestHandle>& handles) const {
+  for (const auto& [order, sequence] : impl_->waiting) handles.push_back(sequence->handle);
 }
 
 absl::Status Scheduler::check_integrity() const { return impl_->check_integrity(); }

@@ -26,6 +26,7 @@ struct SchedulerStats {
   int32_t running = 0;
   int32_t waiting = 0;
   int64_t waiting_prompt_tokens = 0;
+  int32_t free_slots = 0;  // sequences that could join; 0 while the first that waits finds no blocks
   int32_t blocks_total = 0;
   int32_t blocks_free = 0;         // allocatable now: never used, or cached and evictable
   int32_t blocks_cached = 0;       // of the free ones, how many hold a reusable prefix
@@ -89,6 +90,8 @@ class Scheduler {
   void take_finished(std::vector<TokenOutput>& outputs);
 
   SchedulerStats stats() const;
+  /// Appends the handles of the requests that wait, the first in line first.
+  void list_waiting(std::vector<RequestHandle>& handles) const;
   /// free + used = total, reference counts match the tables, no block of a finished request is left; INTERNAL
   /// saying which is wrong. Takes time in proportion to blocks and requests.
   absl::Status check_integrity() const;

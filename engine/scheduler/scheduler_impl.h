@@ -58,7 +58,8 @@ struct Scheduler::Impl {
   std::vector<PlannedStep> spare;    // their memory, to be used again
   std::vector<TokenOutput> ended;    // cancelled, not reported yet
   uint64_t num_arrivals = 0;
-  int32_t budget = 0;  // query tokens the plan in the making may still take
+  int32_t budget = 0;         // query tokens the plan in the making may still take
+  bool lacks_blocks = false;  // for the first that waits, when a plan last looked
   SchedulerStats stats;
 };
 

@@ -57,6 +57,7 @@ class NullEngine final : public worker::StepEngine {
     stats.steps = steps_;
     return stats;
   }
+  void list_waiting(std::vector<RequestHandle>&) const override {}  // nothing ever does
   absl::Status check_integrity() const override { return absl::OkStatus(); }
 
  private:

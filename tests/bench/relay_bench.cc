@@ -56,7 +56,7 @@ struct Flags {
   model.max_context_len = kEndless + 16;
   worker::LeaderProcessOptions options;
   options.coordinator = "127.0.0.1:" + std::to_string(coordinator_port);
-  options.leader.queue = {4096, 1 << 20};
+  options.leader.queue = {4096, 1 << 20, 0};  // all streams are one client's
   v1::ReplicaRegistration& registration = options.registration;
   registration.set_replica_id("null-0");
   registration.set_incarnation("1");

@@ -56,6 +56,7 @@ class SchedulerEngine : public StepEngine {
   absl::Status broadcast_idle() override { return absl::OkStatus(); }
   absl::Status broadcast_stop() override { return absl::OkStatus(); }
   SchedulerStats stats() const override { return scheduler_.stats(); }
+  void list_waiting(std::vector<RequestHandle>& handles) const override { scheduler_.list_waiting(handles); }
   absl::Status check_integrity() const override { return scheduler_.check_integrity(); }
 
   bool lost_blocks = false;  // read it when the loop has ended

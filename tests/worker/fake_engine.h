@@ -138,6 +138,7 @@ class FakeEngine : public StepEngine {
     std::lock_guard lock(mutex_);
     SchedulerStats stats;
     stats.running = static_cast<int32_t>(std::min(live_.size(), script_.max_running));
+    stats.free_slots = static_cast<int32_t>(script_.max_running) - stats.running;
     size_t i = 0;
     for (const auto& [handle, live] : live_) {
       if (i++ < script_.max_running) continue;
@@ -146,6 +147,14 @@ class FakeEngine : public StepEngine {
     }
     stats.steps = counts_.steps;
     return stats;
+  }
+
+  void list_waiting(std::vector<RequestHandle>& handles) const override {
+    std::lock_guard lock(mutex_);
+    size_t i = 0;
+    for (const auto& [handle, live] : live_) {
+      if (i++ >= script_.max_running) handles.push_back(handle);
+    }
   }
 
   absl::Status check_integrity() const override {

@@ -1,16 +1,12 @@
 #include "worker/leader.h"
 
-#include <gtest/gtest.h>
-
 #include <chrono>
-#include <condition_variable>
-#include <map>
 #include <memory>
-#include <mutex>
 #include <random>
 #include <thread>
+#include <vector>
 
-#include "tests/worker/fake_engine.h"
+#include "tests/worker/leader_fixture.h"
 
 namespace trireme::worker {
 namespace {
@@ -18,80 +14,11 @@ namespace {
 using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
-class Sink : public RequestSink {
- public:
-  using RequestSink::RequestSink;
-  void deliver() override {
-    std::lock_guard lock(mutex_);
-    error_ = outbox.drain(outputs_);
-    if (!error_.ok() || (!outputs_.empty() && outputs_.back().finish != FinishReason::none)) ended_ = true;
-    changed_.notify_all();
-  }
-  bool wait_ended() {
-    std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, seconds(10), [&] { return ended_; });
-  }
-  bool wait_tokens(size_t count) {
-    std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, seconds(10), [&] { return outputs_.size() >= count; });
-  }
-  std::vector<TokenOutput> outputs() {
-    std::lock_guard lock(mutex_);
-    return outputs_;
-  }
-  absl::Status error() {
-    std::lock_guard lock(mutex_);
-    return error_;
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<TokenOutput> outputs_;
-  absl::Status error_;
-  bool ended_ = false;
-};
-
 /// Never looks into its outbox.
 class DeafSink : public RequestSink {
  public:
   using RequestSink::RequestSink;
   void deliver() override {}
-};
-
-Request request(int32_t max_tokens, size_t prompt_tokens = 4) {
-  Request made;
-  made.prompt.assign(prompt_tokens, 1);
-  made.stopping.max_tokens = max_tokens;
-  return made;
-}
-
-class LeaderTest : public testing::Test {
- protected:
-  void start(FakeEngine::Script script = {}, LeaderOptions options = {}) {
-    engine = std::make_unique<FakeEngine>(std::move(script));
-    leader = std::make_unique<Leader>(*engine, delivery, options);
-    thread = std::thread([this] { result = leader->run(); });
-  }
-  absl::Status stop(Clock::duration grace = seconds(10)) {
-    if (thread.joinable()) {
-      leader->stop(Clock::now() + grace);
-      thread.join();
-    }
-    return result;
-  }
-  ~LeaderTest() override {
-    if (!thread.joinable()) return;
-    engine->let_go();
-    leader->stop(Clock::now());
-    thread.join();
-  }
-
-  Delivery delivery;
-  std::unique_ptr<FakeEngine> engine;
-  std::unique_ptr<Leader> leader;
-  std::thread thread;
-  absl::Status result = absl::UnknownError("still running");
 };
 
 TEST_F(LeaderTest, TokensReachTheirRequestInOrder) {
@@ -265,29 +192,6 @@ TEST_F(LeaderTest, EngineThatHasLostABlockIsBrokenWhenItBecomesIdle) {
   EXPECT_EQ(last->outputs().size(), 3u);
   thread.join();
   EXPECT_EQ(result, absl::InternalError("block 3 is lost"));
-}
-
-TEST_F(LeaderTest, FullQueueIsRefusedWhileTheEngineIsBusy) {
-  FakeEngine::Script script;
-  script.max_running = 1;
-  start(script, {.queue = {.max_requests = 2, .max_prompt_tokens = 1000}, .idle_interval = seconds(1)});
-  engine->hold();
-  std::vector<std::shared_ptr<Sink>> sinks;
-  const auto submit = [&] {
-    sinks.push_back(std::make_shared<Sink>());
-    return leader->submit(request(2), sinks.back()).status();
-  };
-  ASSERT_TRUE(submit().ok());
-  ASSERT_TRUE(engine->wait_for([](const auto& counts) { return counts.submitted.size() == 1; }));
-  // What runs does not wait. It may take the loop a moment to say so.
-  const auto deadline = Clock::now() + seconds(10);
-  while (leader->status().waiting.requests > 0 && Clock::now() < deadline) std::this_thread::yield();
-  ASSERT_TRUE(submit().ok());
-  ASSERT_TRUE(submit().ok());
-  EXPECT_TRUE(absl::IsResourceExhausted(submit()));
-  sinks.pop_back();
-  engine->let_go();
-  for (const auto& sink : sinks) ASSERT_TRUE(sink->wait_ended());
 }
 
 TEST_F(LeaderTest, RandomCancelsFromManyThreadsLeaveNothingBehind) {

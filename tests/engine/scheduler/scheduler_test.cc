@@ -106,6 +106,35 @@ TEST(SchedulerTest, FirstInLineIsNotPassedByASmallerOne) {
   ASSERT_OK(sim.drain());
 }
 
+TEST(SchedulerTest, WhoWaitsAndHowManyCouldJoinIsTold) {
+  SchedulerConfig config = small_config();
+  config.max_num_seqs = 4;
+  config.num_blocks = 16;
+  Simulation sim(config, kModel);
+  const auto waiting = [&] {
+    std::vector<RequestHandle> handles;
+    sim.scheduler().list_waiting(handles);
+    return handles;
+  };
+  EXPECT_EQ(sim.scheduler().stats().free_slots, 4);
+  ASSERT_OK(sim.add(request_of(40, 10, 100)));
+  EXPECT_THAT(waiting(), ElementsAre(1));
+  for (int i = 0; i < 3; ++i) ASSERT_OK(sim.step());
+  EXPECT_THAT(waiting(), ElementsAre());
+  EXPECT_EQ(sim.scheduler().stats().free_slots, 3);
+  ASSERT_OK(sim.add(request_of(40, 2, 200)));
+  Request urgent = request_of(40, 2, 300);
+  urgent.priority = -1;
+  ASSERT_OK(sim.add(urgent));
+  EXPECT_THAT(waiting(), ElementsAre(3, 2));
+  EXPECT_EQ(sim.scheduler().stats().free_slots, 3) << "until a step has looked for blocks";
+  ASSERT_OK(sim.step());
+  EXPECT_THAT(waiting(), ElementsAre(3, 2));
+  EXPECT_EQ(sim.scheduler().stats().free_slots, 0);
+  ASSERT_OK(sim.drain());
+  EXPECT_EQ(sim.scheduler().stats().free_slots, 4);
+}
+
 TEST(SchedulerTest, YoungestIsPreemptedAndGivesTheSameTokens) {
   SchedulerConfig config = small_config();
   config.num_blocks = 10;
