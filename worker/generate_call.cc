@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "proto/support/caller.h"
 #include "proto/support/errors.h"
 
 namespace trireme::worker {
@@ -45,11 +46,12 @@ std::vector<Request> unfinished_samples(const Request& request, const ResponseBu
 
 }  // namespace
 
-void GenerateCall::begin(const v1::GenerateRequest& message) {
+void GenerateCall::begin(const v1::GenerateRequest& message, const grpc::CallbackServerContext& context) {
   std::lock_guard lock(mutex_);
   if (environment_.leader.draining()) {
     return fail(refusal(absl::UnavailableError("the replica is draining and takes no new requests")));
   }
+  if (auto status = identify(context); !status.ok()) return fail(status);
   if (auto status = admit(message, environment_.model, admitted_); !status.ok()) return fail(status);
   request_id_ = admitted_.fields.request_id.empty() ? ActiveRequests::draw_id() : admitted_.fields.request_id;
   if (!environment_.active.insert(request_id_, weak_from_this())) {
@@ -61,6 +63,14 @@ void GenerateCall::begin(const v1::GenerateRequest& message) {
   if (!environment_.pool.try_post([self = shared_from_this()] { self->prepare(); })) {
     fail(refusal(absl::ResourceExhaustedError("queue is full: too many prompts wait to be tokenized")));
   }
+}
+
+// What was let in on a replica that died is nobody's new request: after a death it finds the queue that the
+// dead one's share of its client's requests has filled.
+grpc::Status GenerateCall::identify(const grpc::CallbackServerContext& context) {
+  const grpc::Status status = rpc::identify_client(context.client_metadata(), context.peer(), client);
+  if (rpc::is_resumed(context.client_metadata())) client.clear();
+  return status;
 }
 
 void GenerateCall::prepare() {

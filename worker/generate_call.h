@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include <grpcpp/server_context.h>
 #include <grpcpp/support/status.h>
 
 #include "absl/status/status.h"
@@ -51,7 +52,7 @@ class GenerateCall : public RequestSink,
         environment_(environment) {}
 
   /// RPC thread, once.
-  void begin(const v1::GenerateRequest& message);
+  void begin(const v1::GenerateRequest& message, const grpc::CallbackServerContext& context);
   /// Delivery thread.
   void deliver() override;
   /// The Cancel RPC: the call ends in good order with what it has.
@@ -80,6 +81,7 @@ class GenerateCall : public RequestSink,
   bool abandoned_ = false;
 
  private:
+  grpc::Status identify(const grpc::CallbackServerContext& context);
   void prepare();
   grpc::Status make_builder(const Request& request, std::optional<ResponseBuilder>& builder);
   void submit(std::vector<Request> samples);

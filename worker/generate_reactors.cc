@@ -21,7 +21,7 @@ StreamCall* StreamCall::start(const CallEnvironment& environment, grpc::Callback
   auto call = std::make_shared<StreamCall>(environment, context);
   call->self_ = call;
   environment.streams.add(call);
-  call->begin(message);
+  call->begin(message, *context);
   return call.get();
 }
 
@@ -123,7 +123,7 @@ OnceCall* OnceCall::start(const CallEnvironment& environment, grpc::CallbackServ
                           const v1::GenerateRequest& message, v1::GenerateOnceResponse* response) {
   auto call = std::make_shared<OnceCall>(environment, context, response);
   call->self_ = call;
-  call->begin(message);
+  call->begin(message, *context);
   return call.get();
 }
 

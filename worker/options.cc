@@ -134,6 +134,13 @@ void add_service_flags(CLI::App& app, WorkerOptions& options) {
   app.add_option("--max-queued-tokens", options.max_queued_tokens, "of prompts that wait to be started")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
       ->capture_default_str();
+  app.add_option(
+         "--max-queued-per-client", options.max_queued_per_client,
+         "requests that wait to be started and are one client's, beyond those there are free slots for; "
+         "0: no bound. A client is who the call's metadata names as x-trireme-client, as a gateway "
+         "does with its users, else the address that the coordinator or this leader is called from")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
   app.add_option("--max-unread-bytes", options.max_unread_bytes,
                  "of a request's output; one whose client leaves more unread is cancelled")
       ->transform(CLI::AsSizeValue(false))

@@ -40,6 +40,7 @@ struct WorkerOptions {
   bool prefix_cache = true;
   int64_t max_queued_requests = 256;
   int64_t max_queued_tokens = 512 << 10;
+  int64_t max_queued_per_client = 32;     // requests; 0: no bound
   uint64_t max_unread_bytes = 256 << 10;  // of one request's output
   RequestLimits request_limits;
 

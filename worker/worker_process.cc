@@ -296,7 +296,8 @@ class WorkerProcess {
     process.lease.give_up_after = options_.coordinator_timeout;
     process.service.max_unread_bytes = options_.max_unread_bytes;
     process.service.write_timeout = options_.write_timeout;
-    process.leader.queue = {options_.max_queued_requests, options_.max_queued_tokens};
+    process.leader.queue = {options_.max_queued_requests, options_.max_queued_tokens,
+                            options_.max_queued_per_client};
     Watchdog watchdog(engine_->progress(), options_.step_timeout, who());
     const LifeSign life_sign = [this] { return engine_->progress().counter.load(); };
     status = run_leader_process(adapter, life_sign, *served, process, StopSignal::install(),
