@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "coordinator/forwarded_call.h"
 #include "coordinator/generate_reactors.h"
+#include "proto/support/caller.h"
 #include "proto/support/errors.h"
 #include "proto/support/request_fields.h"
 
@@ -84,23 +85,32 @@ grpc::Status Frontend::assign(const std::string& model, const RouteWish& wish,
   return *assignment ? grpc::Status::OK : nobody_serves();
 }
 
+void Frontend::fix(v1::GenerateRequest& request) {
+  if (request.request_id().empty())
+    request.set_request_id(absl::StrFormat("%016x%016x", random_number(), random_number()));
+  if (!request.sampling().has_seed()) request.mutable_sampling()->set_seed(random_number());
+}
+
 grpc::Status Frontend::admit(grpc::CallbackServerContext* context, const v1::GenerateRequest& request,
                              GenerateSink& sink, std::shared_ptr<GenerateCall>* call) {
   const auto arrival = RequestRecord::Clock::now();
   if (grpc::Status status = check_model(request.model()); !status.ok()) return status;
+  AdmittedRequest admitted;
+  const grpc::Status identified =
+      rpc::identify_client(context->client_metadata(), context->peer(), admitted.client);
+  if (!identified.ok()) return identified;
   const auto violation =
       validate(rpc::request_fields(request), membership_.registry().limits(options_.limits));
   if (violation) return rpc::invalid_field(violation->field, violation->description);
   std::unique_ptr<Assignment> assignment;
   RouteWish wish{prompt_chunks(request), {}};
   if (grpc::Status status = assign(request.model(), wish, &assignment); !status.ok()) return status;
-  v1::GenerateRequest fixed = request;
-  if (fixed.request_id().empty())
-    fixed.set_request_id(absl::StrFormat("%016x%016x", random_number(), random_number()));
-  if (!fixed.sampling().has_seed()) fixed.mutable_sampling()->set_seed(random_number());
+  admitted.request = request;
+  fix(admitted.request);
+  admitted.prompt = std::move(wish.prompt);
+  admitted.deadline = capped_deadline(*context, options_.max_request_time);
   auto made = std::make_shared<GenerateCall>(
-      std::move(fixed), std::move(wish.prompt), membership_, std::move(assignment),
-      capped_deadline(*context, options_.max_request_time), options_.request,
+      std::move(admitted), membership_, std::move(assignment), options_.request,
       RequestRecord(metrics_, arrival), sink,
       [this](const GenerateCall& ending, const grpc::Status& status) { ended(ending, status); });
   switch (active_.add(made)) {

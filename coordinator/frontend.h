@@ -76,6 +76,8 @@ class Frontend : public v1::Inference::CallbackService {
   /// Everything before the relay starts. `call` is set when the status is OK.
   grpc::Status admit(grpc::CallbackServerContext* context, const v1::GenerateRequest& request,
                      GenerateSink& sink, std::shared_ptr<GenerateCall>* call);
+  /// What a resumption must find unchanged.
+  void fix(v1::GenerateRequest& request);
   /// Counts it.
   grpc::Status refuse(const grpc::Status& status);
   void ended(const GenerateCall& call, const grpc::Status& status);

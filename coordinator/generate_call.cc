@@ -31,18 +31,19 @@ LifeLimits life_limits(const RequestOptions& options, gpr_timespec deadline) {
 
 }  // namespace
 
-GenerateCall::GenerateCall(v1::GenerateRequest request, PromptChunks prompt, Membership& membership,
-                           std::unique_ptr<Assignment> assignment, gpr_timespec deadline,
-                           const RequestOptions& options, RequestRecord record, GenerateSink& sink,
+GenerateCall::GenerateCall(AdmittedRequest admitted, Membership& membership,
+                           std::unique_ptr<Assignment> assignment, const RequestOptions& options,
+                           RequestRecord record, GenerateSink& sink,
                            std::function<void(const GenerateCall&, const grpc::Status&)> on_end)
-    : request_(std::move(request)),
-      prompt_(std::move(prompt)),
+    : request_(std::move(admitted.request)),
+      prompt_(std::move(admitted.prompt)),
+      client_(std::move(admitted.client)),
       membership_(membership),
-      deadline_(deadline),
+      deadline_(admitted.deadline),
       options_(options),
       sink_(sink),
       on_end_(std::move(on_end)),
-      life_(static_cast<LifeActions&>(*this), life_limits(options, deadline)),
+      life_(static_cast<LifeActions&>(*this), life_limits(options, admitted.deadline)),
       record_(std::move(record)),
       transcript_(num_samples(request_)) {
   for (const v1::ResumeState& state : request_.resume())
@@ -83,7 +84,7 @@ void GenerateCall::start_attempt() {
   if (num_resumes_ > 0) fill_resume();
   const std::shared_ptr<ReplicaCall> attempt = this->attempt();
   record_.routed(attempt->replica_id(), is_resume, steady_clock::now());
-  attempt->start(request_);
+  attempt->start(request_, client_, num_resumes_);
   // The lease may have ended before replica_lost() could find this attempt.
   if (!membership_.registry().is_live(attempt->link().lease)) attempt->end(RelayEnd::replica_lost);
 }

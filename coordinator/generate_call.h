@@ -36,6 +36,14 @@ struct RequestOptions {
   std::chrono::milliseconds write_timeout{30'000};   // for a client to take one message
 };
 
+/// A request as it was let in.
+struct AdmittedRequest {
+  v1::GenerateRequest request;  // has its id and seed
+  PromptChunks prompt;          // helps to choose replicas
+  std::string client;           // whose it is
+  gpr_timespec deadline;
+};
+
 /// Make it with std::make_shared; it keeps itself alive until the request has ended. Thread-safe. When a
 /// replica dies, the next one gets the request with everything that was passed on as its ResumeState, so that
 /// the client sees one unbroken stream. Passed on is what was handed to the sink: a message that a dead
@@ -46,11 +54,9 @@ class GenerateCall : public std::enable_shared_from_this<GenerateCall>,
  public:
   using Time = RequestLife::Time;
 
-  /// `request` has its id and seed; `assignment` is for the first attempt, `prompt` helps to choose further
-  /// ones. `on_end` is called once, before the sink hears of the end.
-  GenerateCall(v1::GenerateRequest request, PromptChunks prompt, Membership& membership,
-               std::unique_ptr<Assignment> assignment, gpr_timespec deadline, const RequestOptions& options,
-               RequestRecord record, GenerateSink& sink,
+  /// `assignment` is for the first attempt. `on_end` is called once, before the sink hears of the end.
+  GenerateCall(AdmittedRequest admitted, Membership& membership, std::unique_ptr<Assignment> assignment,
+               const RequestOptions& options, RequestRecord record, GenerateSink& sink,
                std::function<void(const GenerateCall&, const grpc::Status&)> on_end);
 
   void start();
@@ -98,6 +104,7 @@ class GenerateCall : public std::enable_shared_from_this<GenerateCall>,
 
   v1::GenerateRequest request_;  // `resume` grows between attempts
   const PromptChunks prompt_;
+  const std::string client_;
   Membership& membership_;
   const gpr_timespec deadline_;
   const RequestOptions options_;

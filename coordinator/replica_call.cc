@@ -2,6 +2,8 @@
 
 #include <chrono>
 
+#include "proto/support/caller.h"
+
 namespace trireme {
 namespace {
 
@@ -25,9 +27,11 @@ ReplicaCall::ReplicaCall(std::unique_ptr<Assignment> assignment, gpr_timespec de
   context_.set_deadline(deadline);  // C++ propagates none by itself
 }
 
-void ReplicaCall::start(const v1::GenerateRequest& request) {
+void ReplicaCall::start(const v1::GenerateRequest& request, const std::string& client, int num_resumes) {
   self_ = shared_from_this();
   request_id_ = request.request_id();
+  if (!client.empty()) context_.AddMetadata(rpc::kClientKey, client);
+  if (num_resumes > 0) context_.AddMetadata(rpc::kResumesKey, std::to_string(num_resumes));
   link().stub->async()->Generate(&context_, &request, this);
   AddHold();  // reads are started from the client's side too; release() takes it back
   relay_.start();

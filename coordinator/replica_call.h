@@ -33,8 +33,9 @@ class ReplicaCall : public std::enable_shared_from_this<ReplicaCall>,
  public:
   ReplicaCall(std::unique_ptr<Assignment> assignment, gpr_timespec deadline, ReplicaCallOwner& owner);
 
-  /// `request` and the owner stay until the end.
-  void start(const v1::GenerateRequest& request);
+  /// `request` and the owner stay until the end. The replica is told whose request it is, and on how many
+  /// others it was lost before.
+  void start(const v1::GenerateRequest& request, const std::string& client, int num_resumes);
   void on_written(bool ok) { relay_.on_written(ok); }
   void end(RelayEnd cause) { relay_.end(cause); }
   RelayEnd cause() const { return relay_.cause(); }

@@ -1,7 +1,10 @@
 #include "launch/client/connection.h"
 
+#include <algorithm>
 #include <chrono>
 
+#include "absl/strings/str_cat.h"
+#include "proto/support/caller.h"
 #include "proto/support/endpoint.h"
 
 namespace trireme::client {
@@ -24,6 +27,25 @@ void add_connection_options(CLI::App& command, ConnectionOptions& options) {
       ->type_name("S")
       ->capture_default_str()
       ->check(CLI::Range(0.001, 3600.0));
+}
+
+void add_client_option(CLI::App& command, ConnectionOptions& options) {
+  command
+      .add_option("--client", options.client,
+                  "on whose behalf, for the server's bound on each client's waiting requests [this host]")
+      ->type_name("NAME")
+      ->check(CLI::Validator(
+          [](const std::string& name) -> std::string {
+            const bool printable =
+                std::all_of(name.begin(), name.end(), [](char c) { return c >= 0x20 && c <= 0x7e; });
+            if (printable && !name.empty() && name.size() <= rpc::kMaxClientBytes) return "";
+            return absl::StrCat("wanted 1 to ", rpc::kMaxClientBytes, " printable ASCII characters");
+          },
+          ""));
+}
+
+void name_client(grpc::ClientContext& context, const std::string& client) {
+  if (!client.empty()) context.AddMetadata(rpc::kClientKey, client);
 }
 
 std::shared_ptr<grpc::Channel> connect(const ConnectionOptions& options) {

@@ -159,6 +159,7 @@ int run_generate(const GenerateOptions& options) {
   const auto stub = v1::Inference::NewStub(connect(options.connection));
   grpc::ClientContext context;
   set_deadline(context, options.connection.timeout_s);
+  name_client(context, options.connection.client);
   const InterruptWatch watch([&context] { context.TryCancel(); });
 
   if (options.echo && !options.json) print_text(request.text());
@@ -263,6 +264,7 @@ void add_generate_command(CLI::App& app, int& exit_code) {
   command->add_option("--model", options->model, "refuse to be served by another model");
   command->add_option("--request-id", options->request_id,
                       "a name for `trireme cancel` [chosen by the server]");
+  add_client_option(*command, options->connection);
   command->add_flag("--echo", options->echo, "print the prompt before its continuation");
   command->add_flag("--json", options->json, "print one JSON object at the end instead of text");
   command->callback([options, &exit_code] { exit_code = run_generate(*options); });

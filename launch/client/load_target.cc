@@ -28,6 +28,7 @@ class GrpcLoadTarget::Call final : public grpc::ClientReadReactor<v1::GenerateRe
     request_.mutable_stopping()->set_max_tokens(item.output_tokens);
     request_.mutable_stopping()->set_ignore_eos(true);
     set_deadline(context_, target_.options_.timeout_s);
+    name_client(context_, target_.options_.client);
     stub.async()->Generate(&context_, &request_, this);
     StartRead(&message_);
     StartCall();

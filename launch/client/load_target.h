@@ -19,6 +19,7 @@ struct CallOptions {
   int num_connections = 1;  // requests take turns
   double timeout_s = 600;   // of each request
   float temperature = 0;
+  std::string client;  // whose requests they are; empty: this host's
 };
 
 /// Generate calls on the callback API: no thread per request. Tokens are stamped when their message is read.

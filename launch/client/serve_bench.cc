@@ -100,6 +100,7 @@ class ServeBench {
     call_.num_connections = flags_.num_connections > 0 ? flags_.num_connections : automatic;
     call_.timeout_s = flags_.connection.timeout_s;
     call_.temperature = flags_.temperature;
+    call_.client = flags_.connection.client;
   }
 
   absl::StatusOr<std::vector<WorkItem>> make_items(const DatasetSpec& spec, GrpcLoadTarget& target) const {
@@ -239,10 +240,12 @@ void add_serve_bench_command(CLI::App& bench, int& exit_code) {
       "Percentiles are exact, over all samples of the requests that ended well. TTFT: to the first token. "
       "ITL: the gap before a message, divided by its tokens, once for each. TPOT: (end to end - TTFT) / "
       "(tokens - 1), per request. \"sent late by\" is this side's own lateness and part of the others.\n"
-      "RESOURCE_EXHAUSTED is counted and fails nothing, but with --strict.\n",
+      "RESOURCE_EXHAUSTED is counted and fails nothing, but with --strict. This load is one client's: of one "
+      "client at most 32 requests wait on a replica unless its --max-queued-per-client says otherwise.\n",
       kExitCodeHelp));
   add_connection_options(*command, flags->connection);
   add_load_options(*command, *flags);
+  add_client_option(*command, flags->connection);
   command->add_option("--goodput", flags->goodput,
                       "targets a request must meet to count, e.g. ttft:500,tpot:50,e2e:4000 (ms)");
   command->add_option("--json", flags->json_file, "write the report here too; -: to standard output alone")

@@ -4,6 +4,7 @@
 #include <fstream>
 #include <stdexcept>
 
+#include "proto/support/caller.h"
 #include "proto/support/collect.h"
 #include "proto/support/endpoint.h"
 
@@ -158,9 +159,11 @@ std::unique_ptr<v1::Inference::Stub> ServiceFixture::inference_stub() const {
   return v1::Inference::NewStub(rpc::create_channel(address_));
 }
 
-Stream::Stream(v1::Inference::Stub& stub, const v1::GenerateRequest& request, double timeout_s)
+Stream::Stream(v1::Inference::Stub& stub, const v1::GenerateRequest& request, double timeout_s,
+               const std::string& client)
     : num_samples_(request.output().has_n() ? request.output().n() : 1) {
   set_timeout(context_, timeout_s);
+  if (!client.empty()) context_.AddMetadata(rpc::kClientKey, client);
   reader_ = stub.Generate(&context_, request);
   thread_ = std::thread([this] { read_all(); });
 }

@@ -76,7 +76,9 @@ class ServiceFixture : public ProcessFixture {
 /// A Generate call. A thread of its own reads what comes: a client that does not read is soon cancelled.
 class Stream {
  public:
-  Stream(v1::Inference::Stub& stub, const v1::GenerateRequest& request, double timeout_s = 60);
+  /// `client`: on whose behalf; this host's when empty.
+  Stream(v1::Inference::Stub& stub, const v1::GenerateRequest& request, double timeout_s = 60,
+         const std::string& client = "");
   /// Cancels what still runs.
   ~Stream();
   /// Waits until `count` tokens have come; false when the stream ended before, or after 60 s.

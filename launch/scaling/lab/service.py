@@ -54,6 +54,8 @@ class ServiceOptions:
             "run-dir": run_dir,
         }
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        # The load comes from one host, which is its only user: no bound for each user's share of the queue.
+        words += ["--worker-option", "--max-queued-per-client=0"]
         if self.trace and layout.replicas == 1:  # several would write the same file
             words += ["--worker-option", "--trace", "--worker-option", str(run_dir / "trace.json")]
         return [str(REPOSITORY / "launch/serve.sh"), *words, *self.pass_on]
