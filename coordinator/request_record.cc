@@ -14,6 +14,10 @@ constexpr int kMaxSamples = 64;  // more than any validator lets through
 
 double seconds(RequestRecord::Clock::duration time) { return std::chrono::duration<double>(time).count(); }
 
+std::string milliseconds(RequestRecord::Clock::duration time) {
+  return absl::StrFormat("%.3f", seconds(time) * 1e3);
+}
+
 }  // namespace
 
 void RelayMetrics::count_end(int code) {
@@ -25,7 +29,10 @@ void RequestRecord::routed(const std::string& replica_id, bool is_resume, Clock:
   if (replica_ids_.empty()) {
     routing_time_ = now - arrival_;
     metrics_.routing_time.observe(seconds(routing_time_));
+    first_call_ = now;
   }
+  earlier_time_ = now - first_call_;
+  num_earlier_tokens_ = num_tokens_;
   if (is_resume) {
     ++num_resumes_;
     metrics_.resumes.add();
@@ -38,6 +45,7 @@ void RequestRecord::passed_on(const v1::GenerateResponse& message, Clock::time_p
     const int num_tokens = delta.token_ids_size();
     if (num_tokens == 0 || delta.index() < 0 || delta.index() >= kMaxSamples) continue;
     metrics_.output_tokens.add(num_tokens);
+    num_tokens_ += num_tokens;
     if (!std::exchange(has_token_, true)) metrics_.time_to_first_token.observe(seconds(now - arrival_));
     const auto sample = static_cast<size_t>(delta.index());
     if (last_token_.size() <= sample) last_token_.resize(sample + 1);
@@ -55,9 +63,14 @@ void RequestRecord::ended(int code, Clock::time_point now) {
 
 RequestRecord::Metadata RequestRecord::metadata() const {
   if (replica_ids_.empty()) return {};
-  return {{"trireme-routing-ms", absl::StrFormat("%.3f", seconds(routing_time_) * 1e3)},
-          {"trireme-replicas", absl::StrJoin(replica_ids_, ",")},
-          {"trireme-resumes", absl::StrCat(num_resumes_)}};
+  Metadata pairs = {{"trireme-routing-ms", milliseconds(routing_time_)},
+                    {"trireme-replicas", absl::StrJoin(replica_ids_, ",")},
+                    {"trireme-resumes", absl::StrCat(num_resumes_)}};
+  if (replica_ids_.size() > 1) {
+    pairs.emplace_back("trireme-earlier-ms", milliseconds(earlier_time_));
+    pairs.emplace_back("trireme-earlier-tokens", absl::StrCat(num_earlier_tokens_));
+  }
+  return pairs;
 }
 
 }  // namespace trireme

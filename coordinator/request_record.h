@@ -49,6 +49,10 @@ class RequestRecord {
   RelayMetrics& metrics_;
   const Clock::time_point arrival_;
   Clock::duration routing_time_{0};
+  Clock::time_point first_call_;     // to a replica
+  Clock::duration earlier_time_{0};  // from there to the last call
+  int64_t num_tokens_ = 0;           // passed on, of all samples
+  int64_t num_earlier_tokens_ = 0;   // of those, before the last call
   std::vector<std::string> replica_ids_;
   std::vector<Clock::time_point> last_token_;  // by sample
   int num_resumes_ = 0;

@@ -59,11 +59,36 @@ TEST(RequestRecordTest, ReceiptNamesReplicasAndResumes) {
   RequestRecord record(metrics, begin);
   EXPECT_TRUE(record.metadata().empty());
   record.routed("a-0", false, begin + milliseconds(1));
+  RequestRecord::Metadata wanted = {
+      {"trireme-routing-ms", "1.000"}, {"trireme-replicas", "a-0"}, {"trireme-resumes", "0"}};
+  EXPECT_EQ(record.metadata(), wanted);
   record.routed("b-0", true, begin + milliseconds(9));
-  const RequestRecord::Metadata wanted = {
-      {"trireme-routing-ms", "1.000"}, {"trireme-replicas", "a-0,b-0"}, {"trireme-resumes", "1"}};
+  wanted = {{"trireme-routing-ms", "1.000"},
+            {"trireme-replicas", "a-0,b-0"},
+            {"trireme-resumes", "1"},
+            {"trireme-earlier-ms", "8.000"},
+            {"trireme-earlier-tokens", "0"}};
   EXPECT_EQ(record.metadata(), wanted);
   EXPECT_EQ(metrics.resumes.value(), 1);
+}
+
+TEST(RequestRecordTest, ReceiptCoversEveryReplicaButTheLast) {
+  RelayMetrics metrics;
+  const auto begin = RequestRecord::Clock::now();
+  RequestRecord record(metrics, begin);
+  record.routed("a-0", false, begin + milliseconds(1));
+  record.routed("b-0", false, begin + milliseconds(2));  // the first one had no room
+  record.passed_on(tokens(3), begin + milliseconds(20));
+  record.routed("a-0", true, begin + milliseconds(31));
+  record.passed_on(tokens(4, 1), begin + milliseconds(40));
+  record.routed("c-0", true, begin + milliseconds(51));
+  record.passed_on(tokens(5), begin + milliseconds(60));
+  const RequestRecord::Metadata wanted = {{"trireme-routing-ms", "1.000"},
+                                          {"trireme-replicas", "a-0,b-0,a-0,c-0"},
+                                          {"trireme-resumes", "2"},
+                                          {"trireme-earlier-ms", "50.000"},
+                                          {"trireme-earlier-tokens", "7"}};
+  EXPECT_EQ(record.metadata(), wanted);
 }
 
 TEST(RequestRecordTest, WhatAReplicaSendsIsNotTrusted) {

@@ -36,6 +36,8 @@ TEST(ReceiptTest, TellsOfEveryReplicaAndTheLastOnesTimes) {
   EXPECT_THAT(receipt, Contains(Pair("trireme-replicas", "a,b")));
   EXPECT_THAT(receipt, Contains(Pair("trireme-resumes", "1")));
   EXPECT_THAT(receipt, Contains(Key("trireme-routing-ms")));
+  EXPECT_THAT(receipt, Contains(Pair("trireme-earlier-tokens", "2")));
+  EXPECT_THAT(receipt, Contains(Key("trireme-earlier-ms")));
 }
 
 TEST(ReceiptTest, AnImplausibleOneIsCutDown) {

@@ -21,6 +21,7 @@ class FakeEngine : public StepEngine {
     size_t max_running = 64;
     int tokens_per_step = 1;
     int32_t cached_tokens = 0;
+    int32_t blocks_of_finished = 0;  // what stats() says
     /// Ends a request in place of its n-th token (from 0).
     std::function<FinishReason(const Request&, int32_t)> finish = [](const Request&, int32_t) {
       return FinishReason::none;
@@ -146,6 +147,7 @@ class FakeEngine : public StepEngine {
       stats.waiting_prompt_tokens += static_cast<int64_t>(live.request.prompt.size());
     }
     stats.steps = counts_.steps;
+    stats.blocks_of_finished = script_.blocks_of_finished;
     return stats;
   }
 

@@ -112,6 +112,13 @@ TEST_F(LeaderMetricsTest, EveryFamilyHasItsNameHelpAndTypeOnce) {
   EXPECT_THAT(page(), HasSubstr("\ntrireme:compiled_kernels_total{rank=\"0\"} 7\n"));
 }
 
+TEST_F(LeaderMetricsTest, BlocksThatARequestLeftBehindAreTold) {
+  FakeEngine::Script script;
+  script.blocks_of_finished = 3;
+  start(std::move(script));
+  EXPECT_THAT(page(), HasSubstr("\ntrireme:kv_cache_blocks_of_finished_requests 3\n"));
+}
+
 TEST_F(LeaderMetricsTest, ReceiptSaysWhereTheTimeWent) {
   FakeEngine::Script script = saying("hello world");
   script.cached_tokens = 1;
