@@ -354,4 +354,8 @@ struct CudaOptions {
 /// UNAVAILABLE where the device is busy, INTERNAL where it is broken. A CUDA error later on ends the process.
 absl::StatusOr<std::unique_ptr<Backend>> create_cuda_backend(const CudaOptions& options);
 
+/// GPUs that this process may see; 0 in a build without CUDA and where there is no driver. Beside
+/// create_cuda_backend() in its file, so that who links one of several has both from the same.
+int num_cuda_devices();
+
 }  // namespace trireme

@@ -9,4 +9,6 @@ absl::StatusOr<std::unique_ptr<Backend>> create_cuda_backend(const CudaOptions&)
       "CUDA backend: this build has none; configure with -DTRIREME_CUDA=ON where nvcc is on PATH");
 }
 
+int num_cuda_devices() { return 0; }
+
 }  // namespace trireme

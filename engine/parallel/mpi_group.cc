@@ -48,10 +48,15 @@ bool wait_until(std::chrono::milliseconds deadline, Look&& look) {
   return false;
 }
 
+/// Among the job's processes on this host.
+struct PlaceOnHost {
+  int rank = 0, size = 1;
+};
+
 class MpiHostGroup final : public HostGroup {
  public:
-  MpiHostGroup(MPI_Comm comm, int local_rank, bool owns_mpi)
-      : comm_(comm), local_rank_(local_rank), owns_mpi_(owns_mpi) {
+  MpiHostGroup(MPI_Comm comm, const PlaceOnHost& place, bool owns_mpi)
+      : comm_(comm), place_(place), owns_mpi_(owns_mpi) {
     MPI_CHECK(MPI_Comm_rank(comm_, &rank_));
     MPI_CHECK(MPI_Comm_size(comm_, &size_));
   }
@@ -67,7 +72,8 @@ class MpiHostGroup final : public HostGroup {
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
-  int local_rank() const override { return local_rank_; }
+  int local_rank() const override { return place_.rank; }
+  int local_size() const override { return place_.size; }
   MPI_Comm comm() const { return comm_; }
 
   absl::Status broadcast(std::vector<int32_t>& words, int root, std::chrono::milliseconds deadline) override {
@@ -116,7 +122,7 @@ class MpiHostGroup final : public HostGroup {
   std::unique_ptr<HostGroup> split(int color, int key) override {
     MPI_Comm part = MPI_COMM_NULL;
     MPI_CHECK(MPI_Comm_split(comm_, color, key, &part));
-    return std::make_unique<MpiHostGroup>(part, local_rank_, false);
+    return std::make_unique<MpiHostGroup>(part, place_, false);
   }
 
  private:
@@ -156,7 +162,7 @@ class MpiHostGroup final : public HostGroup {
   }
 
   MPI_Comm comm_;
-  int local_rank_;
+  PlaceOnHost place_;
   bool owns_mpi_;
   int rank_ = 0, size_ = 1;
   std::vector<MPI_Request> requests_;
@@ -283,13 +289,14 @@ bool launched_by_mpi() {
          std::getenv("PMI_RANK") != nullptr;
 }
 
-int rank_on_host() {
+PlaceOnHost place_on_host() {
   MPI_Comm host = MPI_COMM_NULL;
   MPI_CHECK(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host));
-  int rank = 0;
-  MPI_CHECK(MPI_Comm_rank(host, &rank));
+  PlaceOnHost place;
+  MPI_CHECK(MPI_Comm_rank(host, &place.rank));
+  MPI_CHECK(MPI_Comm_size(host, &place.size));
   MPI_CHECK(MPI_Comm_free(&host));
-  return rank;
+  return place;
 }
 
 }  // namespace
@@ -314,7 +321,7 @@ absl::StatusOr<std::unique_ptr<HostGroup>> create_world(int* argc, char*** argv)
     return absl::FailedPreconditionError("this MPI gives less than MPI_THREAD_SERIALIZED");
   }
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-  return std::make_unique<MpiHostGroup>(MPI_COMM_WORLD, rank_on_host(), true);
+  return std::make_unique<MpiHostGroup>(MPI_COMM_WORLD, place_on_host(), true);
 }
 
 std::unique_ptr<ProcessGroup> create_mpi_process_group(HostGroup& host) {

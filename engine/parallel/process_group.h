@@ -25,6 +25,8 @@ class HostGroup {
   /// This process's number among those of the whole job that share its host, whatever group it was split
   /// into.
   virtual int local_rank() const = 0;
+  /// How many those are.
+  virtual int local_size() const = 0;
 
   /// `words` of `root` reach every rank. An idle receiver sleeps: it polls, then waits in steps of 50 us to 1
   /// ms.

@@ -12,6 +12,7 @@ class SingleHostGroup final : public HostGroup {
   int rank() const override { return 0; }
   int size() const override { return 1; }
   int local_rank() const override { return 0; }
+  int local_size() const override { return 1; }
   absl::Status broadcast(std::vector<int32_t>&, int, std::chrono::milliseconds) override {
     return absl::OkStatus();
   }

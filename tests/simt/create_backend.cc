@@ -16,4 +16,6 @@ absl::StatusOr<std::unique_ptr<Backend>> create_cuda_backend(const CudaOptions& 
   return std::make_unique<cuda::CudaBackend>(device, options.activation_dtype);
 }
 
+int num_cuda_devices() { return 1; }
+
 }  // namespace trireme

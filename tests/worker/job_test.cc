@@ -26,6 +26,7 @@ class FakeWorld {
     int rank() const override { return rank_; }
     int size() const override { return world_.size_; }
     int local_rank() const override { return rank_; }
+    int local_size() const override { return world_.size_; }
     absl::Status broadcast(std::vector<int32_t>& words, int root, milliseconds) override {
       world_.meet();
       if (rank_ == root) world_.words_ = words;

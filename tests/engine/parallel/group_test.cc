@@ -69,6 +69,8 @@ TEST(HostGroupTest, LocalRanksNumberTheProcessesOfAHostWhateverTheGroup) {
   EXPECT_EQ(world().local_rank(), world().rank());
   const auto part = world().split(world().rank() % 2, -world().rank());
   EXPECT_EQ(part->local_rank(), world().rank());
+  EXPECT_EQ(world().local_size(), world().size());
+  EXPECT_EQ(part->local_size(), world().size());
   ASSERT_TRUE(world().barrier(kDeadline).ok());
 }
 

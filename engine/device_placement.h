@@ -1,0 +1,20 @@
+#pragma once
+// Which GPU of its host a rank takes, and how many others take the same one.
+
+#include "absl/status/statusor.h"
+
+namespace trireme {
+
+struct DevicePlacement {
+  int device = 0;       // ordinal among the GPUs that the process sees
+  int num_sharers = 1;  // ranks of the job that are put on it, this one included
+};
+
+/// `local_rank` of `local_ranks`: this rank among those of its job on this host, which take the GPUs from
+/// number `first` on, of `num_devices`. With a GPU for each, each has its own; else, where they may share,
+/// they are dealt out in turn. FAILED_PRECONDITION naming ranks, GPUs and the way out where they may not.
+/// Aborts where there is no GPU `first`. Pure.
+absl::StatusOr<DevicePlacement> place_on_device(int first, int local_rank, int local_ranks, int num_devices,
+                                                bool may_share);
+
+}  // namespace trireme

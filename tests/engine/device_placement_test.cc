@@ -1,0 +1,59 @@
+#include "engine/device_placement.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <string>
+
+namespace trireme {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string refusal(int first, int local_ranks, int num_devices) {
+  const auto placed = place_on_device(first, 0, local_ranks, num_devices, /*may_share=*/false);
+  EXPECT_EQ(placed.status().code(), absl::StatusCode::kFailedPrecondition);
+  return std::string(placed.status().message());
+}
+
+TEST(DevicePlacementTest, WithAGpuForEachRankEachHasItsOwn) {
+  for (const bool may_share : {false, true}) {
+    for (int rank = 0; rank < 4; ++rank) {
+      const auto placed = place_on_device(2, rank, 4, 6, may_share);
+      ASSERT_TRUE(placed.ok()) << placed.status();
+      EXPECT_EQ(placed->device, 2 + rank);
+      EXPECT_EQ(placed->num_sharers, 1);
+    }
+  }
+}
+
+TEST(DevicePlacementTest, MoreRanksThanGpusAreDealtOutInTurn) {
+  for (int first = 0; first < 3; ++first) {
+    for (int devices = first + 1; devices < 7; ++devices) {
+      for (int ranks = devices - first + 1; ranks < 18; ++ranks) {
+        std::map<int, int> on_device;
+        for (int rank = 0; rank < ranks; ++rank)
+          ++on_device[place_on_device(first, rank, ranks, devices, true)->device];
+        EXPECT_EQ(static_cast<int>(on_device.size()), devices - first);
+        EXPECT_EQ(on_device.begin()->first, first);
+        EXPECT_EQ(on_device.rbegin()->first, devices - 1);
+        EXPECT_LE(on_device[first] - on_device[devices - 1], 1) << "evenly";
+        for (int rank = 0; rank < ranks; ++rank) {
+          const auto placed = place_on_device(first, rank, ranks, devices, true);
+          EXPECT_EQ(placed->num_sharers, on_device[placed->device]) << rank << " of " << ranks;
+        }
+      }
+    }
+  }
+}
+
+TEST(DevicePlacementTest, RanksThatMayNotShareAreToldTheWayOut) {
+  const std::string one = refusal(0, 2, 1);
+  EXPECT_THAT(one, HasSubstr("2 ranks on this host and 1 visible GPU:"));
+  EXPECT_THAT(one, HasSubstr("--collectives mpi"));
+  EXPECT_THAT(refusal(1, 4, 4), HasSubstr("4 ranks on this host and 3 visible GPUs from number 1 on"));
+}
+
+}  // namespace
+}  // namespace trireme
