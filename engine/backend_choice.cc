@@ -3,19 +3,45 @@
 #include "absl/strings/str_cat.h"
 
 namespace trireme {
+namespace {
 
-absl::StatusOr<std::unique_ptr<Backend>> choose_backend(const BackendWish& wish,
-                                                        std::vector<std::string>& notes) {
+/// Where there is no GPU to be placed on, opening one tells why.
+absl::StatusOr<DevicePlacement> place(const BackendWish& wish) {
+  if (wish.placement) return *wish.placement;
+  const int num_devices = num_cuda_devices();
+  if (wish.device >= num_devices) return DevicePlacement{wish.device, 1};
+  return place_on_device(wish.device, wish.local_rank, wish.local_ranks, num_devices,
+                         /*may_share=*/wish.collectives != "nccl");
+}
+
+absl::StatusOr<ChosenBackend> open_gpu(const BackendWish& wish, const DevicePlacement& placement,
+                                       std::vector<std::string>& notes) {
+  CudaOptions options;
+  options.device = placement.device;
+  options.activation_dtype = wish.compute_dtype;
+  options.notes = &notes;
+  auto cuda = create_cuda_backend(options);
+  if (!cuda.ok()) return cuda.status();
+  if (placement.num_sharers > 1) {
+    notes.push_back(absl::StrCat("GPU ", placement.device, " is shared by ", placement.num_sharers,
+                                 " of the ", wish.local_ranks,
+                                 " ranks on this host: each counts on its part of the free memory, and waits "
+                                 "for the others' kernels"));
+  }
+  return ChosenBackend{*std::move(cuda), placement};
+}
+
+}  // namespace
+
+absl::StatusOr<ChosenBackend> choose_backend(const BackendWish& wish, std::vector<std::string>& notes) {
   if (wish.backend != "auto" && wish.backend != "cpu" && wish.backend != "cuda") {
     return absl::InvalidArgumentError(
         absl::StrCat("backend: got '", wish.backend, "', wanted auto, cpu or cuda"));
   }
   if (wish.backend != "cpu") {
-    CudaOptions options;
-    options.device = wish.device;
-    options.activation_dtype = wish.compute_dtype;
-    options.notes = &notes;
-    auto cuda = create_cuda_backend(options);
+    const auto placement = place(wish);
+    if (!placement.ok()) return placement.status();  // whoever asks for NCCL asks for GPUs
+    auto cuda = open_gpu(wish, *placement, notes);
     if (cuda.ok()) return cuda;
     if (wish.backend == "cuda")
       return absl::Status(cuda.status().code(), absl::StrCat("--backend cuda: ", cuda.status().message()));
@@ -23,7 +49,9 @@ absl::StatusOr<std::unique_ptr<Backend>> choose_backend(const BackendWish& wish,
   }
   CpuOptions options;
   options.num_threads = wish.num_threads;
-  return create_cpu_backend(options);
+  auto cpu = create_cpu_backend(options);
+  if (!cpu.ok()) return cpu.status();
+  return ChosenBackend{*std::move(cpu), {}};
 }
 
 bool shares_host_memory(const Backend& backend) { return backend.name() == "cpu"; }

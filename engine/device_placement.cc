@@ -30,4 +30,18 @@ absl::StatusOr<DevicePlacement> place_on_device(int first, int local_rank, int l
   return DevicePlacement{first + turn, (local_ranks - turn + available - 1) / available};
 }
 
+absl::StatusOr<DevicePlacement> place_as_named(const std::vector<int>& devices,
+                                               const std::vector<std::string>& hosts, int rank) {
+  if (devices.size() != hosts.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("--device: got ", devices.size(),
+                                                   " GPUs, wanted one, or one for each of the job's ",
+                                                   counted(static_cast<int>(hosts.size()), "rank")));
+  }
+  const auto place = static_cast<size_t>(rank);
+  DevicePlacement placement{devices[place], 0};
+  for (size_t other = 0; other < hosts.size(); ++other)
+    placement.num_sharers += devices[other] == devices[place] && hosts[other] == hosts[place] ? 1 : 0;
+  return placement;
+}
+
 }  // namespace trireme

@@ -1,6 +1,9 @@
 #pragma once
 // Which GPU of its host a rank takes, and how many others take the same one.
 
+#include <string>
+#include <vector>
+
 #include "absl/status/statusor.h"
 
 namespace trireme {
@@ -16,5 +19,10 @@ struct DevicePlacement {
 /// Aborts where there is no GPU `first`. Pure.
 absl::StatusOr<DevicePlacement> place_on_device(int first, int local_rank, int local_ranks, int num_devices,
                                                 bool may_share);
+
+/// The GPU that `devices` names for rank `rank` of a job, whose ranks are on `hosts`. INVALID_ARGUMENT where
+/// it does not name one for each. Pure.
+absl::StatusOr<DevicePlacement> place_as_named(const std::vector<int>& devices,
+                                               const std::vector<std::string>& hosts, int rank);
 
 }  // namespace trireme

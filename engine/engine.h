@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "engine/config.h"
+#include "engine/device_placement.h"
 #include "engine/parallel/process_group.h"
 #include "engine/plan/byte_ledger.h"
 #include "engine/request.h"
@@ -24,10 +25,12 @@
 namespace trireme {
 
 struct EngineConfig {
-  std::string model_dir;               // empty with dummy weights
-  ModelConfig model;                   // already read from model_dir/config.json
-  std::string backend = "auto";        // auto, cpu, cuda
-  int device = 0;                      // GPU of the host's first rank; the others take those after it
+  std::string model_dir;         // empty with dummy weights
+  ModelConfig model;             // already read from model_dir/config.json
+  std::string backend = "auto";  // auto, cpu, cuda
+  int device = 0;                // GPU of the host's first rank: see place_on_device()
+  std::optional<DevicePlacement> placement =
+      {};                              // this rank's GPU, instead of a place found from `device` on
   std::string collectives = "auto";    // auto, nccl, mpi
   bool dummy_weights = false;          // drawn, not read: for benchmarks
   std::string compute_dtype = "auto";  // auto, f32, bf16
@@ -37,7 +40,7 @@ struct EngineConfig {
   int max_context_len = 0;  // 0: the model's
   int block_size = 16;
   int64_t kv_memory_bytes = 0;  // 0: fitted to what is left
-  int local_ranks = 1;          // ranks that share this host's memory
+  int local_ranks = 1;          // ranks that share this host's memory, those of other jobs included
   bool enable_prefix_cache = true;
   /// Plans that are launched before the tokens of an earlier one are read, beyond that one. By default 0
   /// where a launch returns when its step is done (CPU), and 1, which keeps a device busy meanwhile, where it

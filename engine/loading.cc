@@ -55,12 +55,19 @@ class Loader {
   }
 
   absl::Status choose_device(const std::string& name) {
-    const BackendWish wish{name, config_.device + host_.local_rank(), config_.num_threads,
-                           wanted_compute_dtype(config_.compute_dtype, stored_)};
-    auto backend = choose_backend(wish, rank_.notes);
-    if (!backend.ok()) return backend.status();
-    rank_.backend = *std::move(backend);
-    memory_before_ = memory_in_use();
+    const BackendWish wish{name,
+                           config_.device,
+                           config_.num_threads,
+                           wanted_compute_dtype(config_.compute_dtype, stored_),
+                           host_.local_rank(),
+                           host_.local_size(),
+                           config_.collectives,
+                           config_.placement};
+    auto chosen = choose_backend(wish, rank_.notes);
+    if (!chosen.ok()) return chosen.status();
+    rank_.backend = std::move(chosen->backend);
+    rank_.placement = chosen->placement;
+    part_at_start_ = rank_.backend->available_memory_bytes() / rank_.placement.num_sharers;
     std::string note;
     auto dtype = choose_compute_dtype(config_.compute_dtype, stored_, *rank_.backend, &note);
     if (!dtype.ok()) return dtype.status();
@@ -69,9 +76,11 @@ class Loader {
     return absl::OkStatus();
   }
 
-  /// Bytes that this process holds of what weights and cache are put into, from some zero on.
+  /// Bytes that are held of what weights and cache are put into, from some zero on: this process's, or this
+  /// rank's part of a device's. To be asked where no rank takes memory until all have answered.
   int64_t memory_in_use() const {
-    return shares_host_memory(*rank_.backend) ? resident_bytes() : -rank_.backend->available_memory_bytes();
+    if (shares_host_memory(*rank_.backend)) return resident_bytes();
+    return -rank_.backend->available_memory_bytes() / rank_.placement.num_sharers;
   }
 
   /// The ranks of a model sit on one kind of device.
@@ -113,16 +122,21 @@ class Loader {
     auto model = create_causal_lm(config_.model, shard, *rank_.backend, context_len_);
     if (!model.ok()) return model.status();
     rank_.model = *std::move(model);
+    memory_before_ = memory_in_use();
     return absl::OkStatus();
   }
 
   absl::Status connect() {
-    auto group = create_process_group(config_.collectives, host_, *rank_.backend,
-                                      std::min(config_.load_timeout, kConnectTimeout));
+    const auto deadline = std::min(config_.load_timeout, kConnectTimeout);
+    const bool shares_device = rank_.placement.num_sharers > 1;
+    const auto any_shares = agree_on_any(host_, shares_device, deadline);
+    if (!any_shares.ok()) return any_shares.status();
+    auto group = create_process_group(config_.collectives, host_, *rank_.backend, shares_device, deadline);
     if (!group.ok()) return group.status();
     rank_.group = *std::move(group);
     if (host_.size() > 1) {
-      rank_.notes.push_back(absl::StrCat("collectives: ", rank_.group->name(),
+      const char* why = *any_shares ? ", since ranks share a GPU" : "";
+      rank_.notes.push_back(absl::StrCat("collectives: ", rank_.group->name(), why,
                                          "; all-reduce: ", describe_all_reduce(*rank_.group)));
     }
     return absl::OkStatus();
@@ -152,13 +166,18 @@ class Loader {
     checkpoint_.reset();
     rank_.ledger.rank = rank_.runner.tp_rank;
     rank_.ledger.read_bytes = static_cast<int64_t>(stats.bytes_read);
-    weights_measured_ = memory_in_use() - memory_before_;
+    rank_.ledger.num_sharers = rank_.placement.num_sharers;
     return absl::OkStatus();
   }
 
   RankBytes predicted() const {
     return rank_bytes(rank_.runner.shape, rank_.runner.layout, rank_.runner.tp_rank, config_.max_step_tokens,
                       config_.max_num_seqs);
+  }
+
+  std::string sharing() const {
+    if (rank_.placement.num_sharers == 1) return "";
+    return absl::StrCat("; ", rank_.placement.num_sharers, " ranks share GPU ", rank_.placement.device);
   }
 
   /// Memory ran out: what was to be put there.
@@ -169,12 +188,22 @@ class Loader {
         absl::StrCat(status.message(), "; rank ", rank_.runner.tp_rank, " of ", rank_.runner.layout.tp_size,
                      " needs ", mebibytes(bytes.weights), " for weights, ", mebibytes(bytes.activations),
                      " for activations, ", mebibytes(bytes.token_counts), " for token counts and ",
-                     mebibytes(bytes.kv_per_token), " for each token of KV cache"));
+                     mebibytes(bytes.kv_per_token), " for each token of KV cache", sharing()));
+  }
+
+  /// What this rank may take of its device or host, now that its weights are there. Ranks of other replicas
+  /// on the same GPU may still be loading: nobody takes more than a part of what there was at the start.
+  int64_t memory_left(int64_t weights) const {
+    const int64_t available = rank_.backend->available_memory_bytes();
+    if (shares_host_memory(*rank_.backend)) return available / config_.local_ranks;
+    if (rank_.placement.num_sharers == 1) return available;
+    return std::min(available / rank_.placement.num_sharers, part_at_start_ - weights);
   }
 
   /// The cache takes what is left, as far as it is of use, and no more than was allowed. All ranks have the
   /// same blocks.
   absl::Status size_cache() {
+    const int64_t weights_measured = memory_in_use() - memory_before_;
     KvCacheSpec spec;
     spec.num_layers = config_.model.num_layers;
     const HeadGroup& heads = rank_.runner.layout.heads[rank_.runner.tp_rank];
@@ -184,10 +213,8 @@ class Loader {
     spec.dtype = rank_.compute_dtype;
     const int64_t block_bytes = static_cast<int64_t>(rank_.backend->kv_block_bytes(spec));
     const RankBytes bytes = predicted();
-    const int sharers = shares_host_memory(*rank_.backend) ? config_.local_ranks : 1;
-    const int64_t left = rank_.backend->available_memory_bytes() / sharers;
-    const int64_t allowed =
-        config_.kv_memory_bytes > 0 ? config_.kv_memory_bytes : kv_cache_budget(left, bytes);
+    const int64_t allowed = config_.kv_memory_bytes > 0 ? config_.kv_memory_bytes
+                                                        : kv_cache_budget(memory_left(bytes.weights), bytes);
     const int64_t blocks_per_seq = (context_len_ + config_.block_size - 1) / config_.block_size;
     const int64_t of_use = blocks_per_seq * config_.max_num_seqs;
     auto blocks =
@@ -198,7 +225,7 @@ class Loader {
     if (!cache.ok()) return with_needs(cache.status());
     rank_.cache = *std::move(cache);
     rank_.ledger.lines = predicted_lines(bytes, *blocks * block_bytes);
-    rank_.ledger.lines.front().measured = weights_measured_;
+    rank_.ledger.lines.front().measured = weights_measured;
     StepPlanLimits& limits = rank_.runner.limits;
     limits.max_num_seqs = config_.max_num_seqs;
     limits.max_num_tokens = config_.max_step_tokens;
@@ -216,9 +243,10 @@ class Loader {
     if (tokens >= context_len_) return absl::OkStatus();
     const int64_t wanted = (context_len_ + config_.block_size - 1) / config_.block_size * block_bytes;
     if (config_.max_context_len > 0 || tokens < config_.block_size) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          "no memory for one sequence: the KV cache of ", context_len_, " tokens takes ", mebibytes(wanted),
-          " per rank, ", mebibytes(allowed), " may be used; lower --max-context-len or raise --kv-memory"));
+      return absl::ResourceExhaustedError(
+          absl::StrCat("no memory for one sequence: the KV cache of ", context_len_, " tokens takes ",
+                       mebibytes(wanted), " per rank, ", mebibytes(allowed), " may be used", sharing(),
+                       "; lower --max-context-len or raise --kv-memory"));
     }
     rank_.notes.push_back(absl::StrCat("context shortened from ", context_len_, " to ", tokens,
                                        " tokens, what the KV cache of ", mebibytes(allowed),
@@ -232,8 +260,8 @@ class Loader {
   LoadedRank rank_;
   std::unique_ptr<Checkpoint> checkpoint_;
   DType stored_ = DType::f32;  // most of the checkpoint
+  int64_t part_at_start_ = 0;  // of the device's free memory
   int64_t memory_before_ = 0;  // loading
-  int64_t weights_measured_ = 0;
   int context_len_ = 0;
 };
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/device_placement.h"
 #include "engine/engine.h"
 #include "engine/models/causal_lm.h"
 #include "engine/parallel/process_group.h"
@@ -18,6 +19,7 @@ namespace trireme {
 /// A loaded rank. Members are destroyed from the last to the first, so each may use those before it.
 struct LoadedRank {
   std::unique_ptr<Backend> backend;
+  DevicePlacement placement;
   std::unique_ptr<ProcessGroup> group;
   std::unique_ptr<CausalLm> model;
   std::unique_ptr<KvCache> cache;

@@ -66,21 +66,26 @@ absl::StatusOr<LocalModel> identify_model(const WorkerOptions& options) {
   return model;
 }
 
-absl::StatusOr<LocalDevice> find_device(const WorkerOptions& options, const absl::StatusOr<int>& device,
+absl::StatusOr<LocalDevice> find_device(const WorkerOptions& options, const HostGroup& world,
+                                        const absl::StatusOr<std::optional<DevicePlacement>>& named,
                                         const absl::StatusOr<LocalModel>& model) {
-  if (!device.ok()) return device.status();
+  if (!named.ok()) return named.status();
   if (!model.ok()) return model.status();
   const auto stored = stored_dtype(*model, options);
   if (!stored.ok()) return stored.status();
-  const BackendWish wish{options.backend, *device, /*num_threads=*/1,
-                         wanted_compute_dtype(options.compute_dtype, *stored)};
+  const BackendWish wish{options.backend,     options.devices.front(),
+                         /*num_threads=*/1,   wanted_compute_dtype(options.compute_dtype, *stored),
+                         world.local_rank(),  world.local_size(),
+                         options.collectives, *named};
   std::vector<std::string> notes;  // told when the engine chooses, in the same way
-  const auto backend = choose_backend(wish, notes);
-  if (!backend.ok()) return backend.status();
-  const auto dtype = choose_compute_dtype(options.compute_dtype, *stored, **backend, nullptr);
+  const auto chosen = choose_backend(wish, notes);
+  if (!chosen.ok()) return chosen.status();
+  const Backend& backend = *chosen->backend;
+  const auto dtype = choose_compute_dtype(options.compute_dtype, *stored, backend, nullptr);
   if (!dtype.ok()) return dtype.status();
-  return LocalDevice{(*backend)->name(), (*backend)->description(), (*backend)->available_memory_bytes(),
-                     shares_host_memory(**backend), *dtype};
+  return LocalDevice{backend.name(), backend.description(),
+                     backend.available_memory_bytes() / chosen->placement.num_sharers,
+                     shares_host_memory(backend), *dtype};
 }
 
 v1::RankReport make_rank_report(int rank, const WorkerOptions& options,

@@ -2,11 +2,14 @@
 // What this process finds when it starts: its model's shape, its host, its processors.
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/config.h"
+#include "engine/device_placement.h"
+#include "engine/parallel/process_group.h"
 #include "trireme/v1/cluster.pb.h"
 #include "trireme/v1/job.pb.h"
 #include "worker/options.h"
@@ -26,12 +29,14 @@ std::string host_name();
 struct LocalDevice {
   std::string name;          // cpu, cuda
   std::string description;   // for people
-  int64_t memory_bytes = 0;  // that it could get now
+  int64_t memory_bytes = 0;  // that it could get now; of a GPU that ranks share, this one's part
   bool shares_host_memory = true;
   DType compute_dtype = DType::f32;
 };
-/// `device`: as device_of_rank() says. The model's error where it has one.
-absl::StatusOr<LocalDevice> find_device(const WorkerOptions& options, const absl::StatusOr<int>& device,
+/// For this process of `world`; `named`: the GPU that --device names for it alone, if it does. Errors are
+/// those of `named`, `model` and choose_backend().
+absl::StatusOr<LocalDevice> find_device(const WorkerOptions& options, const HostGroup& world,
+                                        const absl::StatusOr<std::optional<DevicePlacement>>& named,
                                         const absl::StatusOr<LocalModel>& model);
 
 /// This rank's report to world rank 0: host, device, memory, processors, and the hash of what `model` found,

@@ -6,7 +6,6 @@
 #include <CLI/CLI.hpp>
 
 #include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
 
 namespace trireme::worker {
 
@@ -75,13 +74,14 @@ void add_engine_flags(CLI::App& app, WorkerOptions& options) {
       ->capture_default_str();
   app.add_option("--device", options.devices,
                  "GPU of this job's first rank on a host, of those that CUDA_VISIBLE_DEVICES leaves; the "
-                 "others take those after it. Or with commas the GPU of each rank of the job")
+                 "others take those after it, and share them, all in turn, where they are too few. Or with "
+                 "commas the GPU of each rank of the job")
       ->delimiter(',')
       ->check(CLI::Range(0, 1023))
       ->default_str("0");
   app.add_option("--collectives", options.collectives,
-                 "between the ranks of a replica; auto: nccl on GPUs, else mpi, which takes the tensors of a "
-                 "device over host memory")
+                 "between the ranks of a replica; auto: nccl where each has a GPU, else mpi, which takes the "
+                 "tensors of a GPU over host memory and lets ranks share one")
       ->check(CLI::IsMember({"auto", "nccl", "mpi"}))
       ->capture_default_str();
   app.add_option("--compute-dtype", options.compute_dtype, "of matrix products; auto: the checkpoint's")
@@ -238,16 +238,6 @@ std::optional<ExitCode> parse_options(int argc, const char* const* argv, bool qu
   const std::string wrong = check_together(options);
   if (!wrong.empty()) return usage_error(wrong, quiet);
   return std::nullopt;
-}
-
-absl::StatusOr<int> device_of_rank(const WorkerOptions& options, int rank, int world_size, int local_rank) {
-  const std::vector<int>& devices = options.devices;
-  if (devices.size() == 1) return devices.front() + local_rank;
-  if (std::ssize(devices) == world_size) return devices[static_cast<size_t>(rank)];
-  return absl::InvalidArgumentError(absl::StrCat("--device: got ", devices.size(),
-                                                 " GPUs, wanted one, or one "
-                                                 "for each of the job's ",
-                                                 world_size, " ranks"));
 }
 
 }  // namespace trireme::worker

@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/statusor.h"
 #include "engine/base/request_limits.h"
 #include "proto/support/endpoint.h"
 #include "worker/exit_code.h"
@@ -60,9 +59,5 @@ struct WorkerOptions {
 /// Fills `options`. An exit code when the process is to end at once: after --help or --version, or after one
 /// line saying which flag is wrong (on the first process of a job only, when `quiet` is not set).
 std::optional<ExitCode> parse_options(int argc, const char* const* argv, bool quiet, WorkerOptions& options);
-
-/// Which GPU --device means on one of `world_size` ranks, `local_rank` being its number on its host.
-/// INVALID_ARGUMENT where it names neither one nor one for each.
-absl::StatusOr<int> device_of_rank(const WorkerOptions& options, int rank, int world_size, int local_rank);
 
 }  // namespace trireme::worker

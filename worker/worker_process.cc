@@ -124,15 +124,22 @@ class WorkerProcess {
     return absl::OkStatus();
   }
 
+  /// The GPU of this rank where --device names one for each rank. Collective then.
+  absl::StatusOr<std::optional<DevicePlacement>> named_placement() {
+    if (options_.devices.size() == 1) return std::nullopt;
+    const auto hosts = share_bytes(world_, host_name(), options_.join_timeout);
+    if (!hosts.ok()) return hosts.status();
+    const auto placement = place_as_named(options_.devices, *hosts, world_.rank());
+    if (!placement.ok()) return placement.status();
+    return *placement;
+  }
+
   absl::Status join() {
     auto model = identify_model(options_);
     if (model.ok()) model_ = *model;
-    const auto ordinal = device_of_rank(options_, world_.rank(), world_.size(), world_.local_rank());
-    auto device = find_device(options_, ordinal, model);
-    if (device.ok()) {
-      device_ = *std::move(device);
-      ordinal_ = *ordinal;
-    }
+    named_ = named_placement();
+    auto device = find_device(options_, world_, named_, model);
+    if (device.ok()) device_ = *std::move(device);
     v1::RankReport report = make_rank_report(world_.rank(), options_, model, device);
     v1::JoinJobRequest request;
     if (world_.rank() == 0 && report.error_code() == 0) {
@@ -164,7 +171,8 @@ class WorkerProcess {
     config.model_dir = options_.model_dir;
     config.model = model_.config;
     config.backend = options_.backend;
-    config.device = ordinal_ - world_.local_rank();  // the engine counts from the host's first rank
+    config.device = options_.devices.front();
+    config.placement = *named_;
     config.collectives = options_.collectives;
     config.dummy_weights = options_.load_format == "dummy";
     config.compute_dtype = options_.compute_dtype;
@@ -317,7 +325,7 @@ class WorkerProcess {
   double start_seconds_ = 0, join_seconds_ = 0, load_seconds_ = 0;
   LocalModel model_;
   LocalDevice device_;
-  int ordinal_ = 0;  // of the GPU, where it is one
+  absl::StatusOr<std::optional<DevicePlacement>> named_ = std::nullopt;
   std::unique_ptr<Tokenizer> tokenizer_;
   RankAssignment assignment_;
   std::unique_ptr<HostGroup> replica_;  // outlives the engine

@@ -78,6 +78,12 @@ absl::StatusOr<int64_t> agree_on_minimum(HostGroup& group, int64_t mine, std::ch
   return number;
 }
 
+absl::StatusOr<bool> agree_on_any(HostGroup& group, bool mine, std::chrono::milliseconds deadline) {
+  const auto none = agree_on_minimum(group, mine ? 0 : 1, deadline);
+  if (!none.ok()) return none.status();
+  return *none == 0;
+}
+
 // All of them one behind the other, each after its length.
 absl::StatusOr<std::vector<std::string>> share_bytes(HostGroup& group, const std::string& mine,
                                                      std::chrono::milliseconds deadline) {

@@ -19,6 +19,9 @@ absl::Status agree_on_success(HostGroup& group, const absl::Status& mine, std::c
 /// The smallest value any rank gave.
 absl::StatusOr<int64_t> agree_on_minimum(HostGroup& group, int64_t mine, std::chrono::milliseconds deadline);
 
+/// Whether `mine` is true on any rank.
+absl::StatusOr<bool> agree_on_any(HostGroup& group, bool mine, std::chrono::milliseconds deadline);
+
 /// Bytes of every rank, by rank, on every rank.
 absl::StatusOr<std::vector<std::string>> share_bytes(HostGroup& group, const std::string& mine,
                                                      std::chrono::milliseconds deadline);

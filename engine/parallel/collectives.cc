@@ -41,9 +41,9 @@ absl::Status agree_on_backend(HostGroup& host, const std::string& backend,
 }  // namespace
 
 absl::StatusOr<std::string> choose_collectives(const std::string& wish, const std::string& backend,
-                                               bool has_nccl) {
+                                               bool has_nccl, bool shares_devices) {
   if (wish == "mpi") return wish;
-  if (wish == "auto") return std::string(backend == "cuda" && has_nccl ? "nccl" : "mpi");
+  if (wish == "auto") return std::string(backend == "cuda" && has_nccl && !shares_devices ? "nccl" : "mpi");
   if (wish != "nccl")
     return absl::InvalidArgumentError(
         absl::StrCat("collectives: got '", wish, "', wanted auto, nccl or mpi"));
@@ -55,13 +55,19 @@ absl::StatusOr<std::string> choose_collectives(const std::string& wish, const st
     return absl::UnimplementedError(
         "collectives nccl: this build has no NCCL (TRIREME_NCCL); wanted auto or mpi");
   }
+  if (shares_devices) {
+    return absl::FailedPreconditionError(
+        "collectives nccl: ranks share a GPU, and NCCL wants one for each; wanted auto or mpi");
+  }
   return wish;
 }
 
 absl::StatusOr<std::unique_ptr<ProcessGroup>> create_process_group(const std::string& wish, HostGroup& host,
-                                                                   Backend& backend,
+                                                                   Backend& backend, bool shares_device,
                                                                    std::chrono::milliseconds deadline) {
-  auto chosen = choose_collectives(wish, backend.name(), has_nccl());
+  const auto any_shares = agree_on_any(host, shares_device, deadline);
+  if (!any_shares.ok()) return any_shares.status();
+  auto chosen = choose_collectives(wish, backend.name(), has_nccl(), *any_shares);
   if (absl::Status all = agree_on_success(host, chosen.status(), deadline); !all.ok()) return all;
   if (host.size() == 1) return create_single_process_group();
   if (absl::Status same = agree_on_backend(host, backend.name(), deadline); !same.ok()) return same;

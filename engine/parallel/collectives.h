@@ -11,16 +11,18 @@
 
 namespace trireme {
 
-/// "nccl" or "mpi" for a wish ("auto", "nccl", "mpi"): auto is nccl where the tensors are on a CUDA device
-/// and the build has NCCL, else mpi. INVALID_ARGUMENT for another wish and for nccl without a CUDA device,
-/// UNIMPLEMENTED for nccl in a build without it.
+/// "nccl" or "mpi" for a wish ("auto", "nccl", "mpi"): auto is nccl where the tensors are on CUDA devices
+/// that no two ranks share and the build has NCCL, else mpi. INVALID_ARGUMENT for another wish and for nccl
+/// without a CUDA device, UNIMPLEMENTED for nccl in a build without it, FAILED_PRECONDITION for nccl among
+/// ranks that share devices.
 absl::StatusOr<std::string> choose_collectives(const std::string& wish, const std::string& backend,
-                                               bool has_nccl);
+                                               bool has_nccl, bool shares_devices);
 
 /// The group of a replica's tensors, which are in memory of `backend`; over MPI those of a device are staged
-/// over host memory. Alone, a group of one. Collective over `host`; `host` and `backend` must outlive it.
+/// over host memory. Alone, a group of one. `shares_device`: this rank's device is another rank's, too.
+/// Collective over `host`; `host` and `backend` must outlive it.
 absl::StatusOr<std::unique_ptr<ProcessGroup>> create_process_group(const std::string& wish, HostGroup& host,
-                                                                   Backend& backend,
+                                                                   Backend& backend, bool shares_device,
                                                                    std::chrono::milliseconds deadline);
 
 /// Which way all-reduces of which sizes go, e.g. "one exchange up to 256 KiB, nccl 2.28.9 above".

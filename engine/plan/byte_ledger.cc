@@ -40,6 +40,10 @@ std::string ByteLedger::to_text() const {
   absl::StrAppend(&text, absl::StrFormat("%-14s %12s %12s\n", "resident", mebibytes(total_predicted()),
                                          mebibytes(resident_bytes)));
   absl::StrAppend(&text, absl::StrFormat("%-14s %12s %12s\n", "read", "", mebibytes(read_bytes)));
+  if (num_sharers > 1) {
+    absl::StrAppend(&text, absl::StrFormat("%d ranks share the GPU: of its memory 1/%d is counted here\n",
+                                           num_sharers, num_sharers));
+  }
   return text;
 }
 

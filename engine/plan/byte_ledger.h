@@ -22,12 +22,13 @@ std::vector<LedgerLine> predicted_lines(const RankBytes& bytes, int64_t kv_cache
 
 struct ByteLedger {
   int rank = 0;
+  int num_sharers = 1;  // ranks on this one's GPU: each counts on an equal part of it
   std::vector<LedgerLine> lines;
   int64_t resident_bytes = -1;  // of the process or device, after loading
   int64_t read_bytes = -1;      // from the checkpoint
 
   int64_t total_predicted() const;
-  /// One line per kind, right-aligned MiB, predicted beside measured.
+  /// One line per kind, right-aligned MiB, predicted beside measured, and whether the GPU is shared.
   std::string to_text() const;
 };
 

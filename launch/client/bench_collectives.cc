@@ -52,12 +52,16 @@ int run(Flags& flags) {
   std::ofstream json_file;
   absl::Status ready = complete(flags, world.rank(), json_file);
   std::vector<std::string> notes;
-  auto backend = choose_backend({flags.backend, world.local_rank(), 1, DType::f32}, notes);
-  ready.Update(backend.status());
+  auto chosen = choose_backend({flags.backend, /*device=*/0, /*num_threads=*/1, DType::f32,
+                                world.local_rank(), world.local_size(), flags.collectives},
+                               notes);
+  ready.Update(chosen.status());
   if (absl::Status all = agree_on_success(world, ready, kDeadline); !all.ok()) return fail(all, &world);
-  const auto group = create_process_group(flags.collectives, world, **backend, kDeadline);
+  Backend& backend = *chosen->backend;
+  const bool shares_device = chosen->placement.num_sharers > 1;
+  const auto group = create_process_group(flags.collectives, world, backend, shares_device, kDeadline);
   if (!group.ok()) return fail(group.status(), &world);
-  auto report = run_collective_bench(flags.bench, world, **group, **backend);
+  auto report = run_collective_bench(flags.bench, world, **group, backend);
   if (!report.ok()) return fail(report.status(), &world);
   if (world.rank() != 0) return kExitOk;
   std::printf("%s", to_text(*report).c_str());
@@ -87,10 +91,10 @@ void add_collective_bench_command(CLI::App& bench, int& exit_code) {
       ->capture_default_str();
   command
       ->add_option("--backend", flags->backend,
-                   "whose memory the messages are in; a GPU for each rank of a host")
+                   "whose memory the messages are in: a host's ranks take its GPUs in turn")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
-  command->add_option("--collectives", flags->collectives, "auto: nccl on GPUs, else mpi")
+  command->add_option("--collectives", flags->collectives, "auto: nccl where each rank has a GPU, else mpi")
       ->check(CLI::IsMember({"auto", "nccl", "mpi"}))
       ->capture_default_str();
   command->add_option("--sizes", flags->sizes, "of the message: SIZE or FROM:TO:xFACTOR, several with commas")

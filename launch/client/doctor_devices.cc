@@ -92,7 +92,7 @@ absl::Status probe_devices(HostGroup& world, const std::string& wish, v1::RankFa
     return absl::OkStatus();
   }
   if (absl::Status found = find_peers(world, facts); !found.ok()) return found;
-  const auto group = create_process_group("auto", world, *backend, kDeadline);
+  const auto group = create_process_group("auto", world, *backend, /*shares_device=*/false, kDeadline);
   if (!group.ok()) {
     report.set_device_error(absl::Utf8SafeCEscape(group.status().message()));
     return absl::OkStatus();

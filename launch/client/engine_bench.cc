@@ -7,6 +7,7 @@
 #include <cstring>
 #include <random>
 
+#include "engine/device_placement.h"
 #include "engine/loading.h"
 #include "engine/models/causal_lm.h"
 #include "engine/parallel/agreement.h"
@@ -76,7 +77,7 @@ class Bench {
     auto ceilings =
         engine_->backend_name() == "cpu"
             ? create_cpu_ceilings(options_.probe_bytes / static_cast<size_t>(world_.size()), threads_)
-            : create_cuda_ceilings(options_.engine.device + world_.local_rank(), device_probe_bytes());
+            : create_cuda_ceilings(device(), device_probe_bytes());
     if (absl::Status all = agree_on_success(world_, ceilings.status(), kDeadline); !all.ok()) return all;
     ceilings_ = *std::move(ceilings);
     report_.memory_name = ceilings_->memory_name();
@@ -94,6 +95,12 @@ class Bench {
     shape_ = model_shape(options_.engine.model, "", engine_->compute_dtype(), engine_->compute_dtype());
     const int size = options_.engine.shard_size > 0 ? options_.engine.shard_size : world_.size();
     layout_ = *layout_tensor_parallel(shape_, size);  // the engine has made the same
+  }
+  /// The GPU that the engine has taken, in the same way.
+  int device() const {
+    return place_on_device(options_.engine.device, world_.local_rank(), world_.local_size(),
+                           num_cuda_devices(), /*may_share=*/true)
+        ->device;
   }
   /// More than any cache, and room for the largest product that is measured, its workspace included.
   size_t device_probe_bytes() const {

@@ -10,7 +10,7 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
-absl::StatusOr<std::unique_ptr<Backend>> choose(const std::string& backend, std::vector<std::string>& notes) {
+absl::StatusOr<ChosenBackend> choose(const std::string& backend, std::vector<std::string>& notes) {
   return choose_backend({backend, 0, 1, DType::f32}, notes);
 }
 
@@ -26,8 +26,8 @@ class BackendChoiceTest : public ::testing::Test {
 TEST_F(BackendChoiceTest, TheCpuIsThereForTheAsking) {
   const auto backend = choose("cpu", notes_);
   ASSERT_TRUE(backend.ok()) << backend.status();
-  EXPECT_EQ((*backend)->name(), "cpu");
-  EXPECT_TRUE(shares_host_memory(**backend));
+  EXPECT_EQ(backend->backend->name(), "cpu");
+  EXPECT_TRUE(shares_host_memory(*backend->backend));
   EXPECT_THAT(notes_, IsEmpty());
 }
 
@@ -45,7 +45,7 @@ TEST_F(BackendChoiceTest, AutoWithoutAGpuIsTheCpuAndSaysWhy) {
   const auto refused = choose("cuda", notes_);
   const auto backend = choose("auto", notes_);
   ASSERT_TRUE(backend.ok()) << backend.status();
-  EXPECT_EQ((*backend)->name(), "cpu");
+  EXPECT_EQ(backend->backend->name(), "cpu");
   const std::string reason =
       std::string(refused.status().message()).substr(std::string("--backend cuda: ").size());
   EXPECT_THAT(notes_, ElementsAre("backend auto: the CPU, since " + reason));
@@ -55,8 +55,8 @@ TEST_F(BackendChoiceTest, AutoWithAGpuIsTheGpu) {
   if (!gpu_is_usable()) GTEST_SKIP() << "no GPU";
   const auto backend = choose("auto", notes_);
   ASSERT_TRUE(backend.ok()) << backend.status();
-  EXPECT_EQ((*backend)->name(), "cuda");
-  EXPECT_FALSE(shares_host_memory(**backend));
+  EXPECT_EQ(backend->backend->name(), "cuda");
+  EXPECT_FALSE(shares_host_memory(*backend->backend));
 }
 
 TEST_F(BackendChoiceTest, OtherWordsAreRefused) {

@@ -55,5 +55,23 @@ TEST(DevicePlacementTest, RanksThatMayNotShareAreToldTheWayOut) {
   EXPECT_THAT(refusal(1, 4, 4), HasSubstr("4 ranks on this host and 3 visible GPUs from number 1 on"));
 }
 
+TEST(DevicePlacementTest, ANamedGpuIsSharedByTheRanksOfItsHostThatNameIt) {
+  const std::vector<int> devices = {6, 0, 6, 6};
+  const std::vector<std::string> hosts = {"a", "a", "b", "a"};
+  for (const auto& [rank, sharers] : std::map<int, int>{{0, 2}, {1, 1}, {2, 1}, {3, 2}}) {
+    const auto placed = place_as_named(devices, hosts, rank);
+    ASSERT_TRUE(placed.ok()) << placed.status();
+    EXPECT_EQ(placed->device, devices[static_cast<size_t>(rank)]);
+    EXPECT_EQ(placed->num_sharers, sharers) << rank;
+  }
+}
+
+TEST(DevicePlacementTest, NamesAreOneForEachRank) {
+  const auto wrong = place_as_named({1, 2, 3}, {"a", "a"}, 0);
+  EXPECT_EQ(wrong.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(wrong.status().message()),
+              HasSubstr("got 3 GPUs, wanted one, or one for each of the job's 2 ranks"));
+}
+
 }  // namespace
 }  // namespace trireme

@@ -51,7 +51,6 @@ EngineConfig config_of(const Reference& reference) {
   CHECK_EQ(kHasStandIn, true);
   EngineConfig config = reference_engine_config(reference);
   config.backend = "cuda";
-  config.device = -world().local_rank();  // there is one
   config.collectives = "mpi";
   config.max_num_seqs = 1;
   config.max_step_tokens = 8;

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/parallel/agreement.h"
 #include "tests/testing/mpi_main.h"
 
 namespace trireme {
@@ -27,32 +28,40 @@ std::unique_ptr<Backend> cpu() {
 std::string message(const absl::Status& status) { return std::string(status.message()); }
 
 TEST(CollectivesTest, AutoIsNcclOnlyOnADeviceInABuildThatHasIt) {
-  EXPECT_EQ(*choose_collectives("auto", "cuda", true), "nccl");
-  EXPECT_EQ(*choose_collectives("auto", "cuda", false), "mpi");
-  EXPECT_EQ(*choose_collectives("auto", "cpu", true), "mpi");
-  EXPECT_EQ(*choose_collectives("mpi", "cuda", true), "mpi");
-  EXPECT_EQ(*choose_collectives("nccl", "cuda", true), "nccl");
+  EXPECT_EQ(*choose_collectives("auto", "cuda", true, false), "nccl");
+  EXPECT_EQ(*choose_collectives("auto", "cuda", false, false), "mpi");
+  EXPECT_EQ(*choose_collectives("auto", "cpu", true, false), "mpi");
+  EXPECT_EQ(*choose_collectives("mpi", "cuda", true, false), "mpi");
+  EXPECT_EQ(*choose_collectives("nccl", "cuda", true, false), "nccl");
 }
 
 TEST(CollectivesTest, AWishThatCannotBeHadIsRefusedWithTheReason) {
-  const auto odd = choose_collectives("gloo", "cuda", true);
+  const auto odd = choose_collectives("gloo", "cuda", true, false);
   EXPECT_EQ(odd.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(message(odd.status()), HasSubstr("got 'gloo', wanted auto, nccl or mpi"));
-  const auto on_cpu = choose_collectives("nccl", "cpu", true);
+  const auto on_cpu = choose_collectives("nccl", "cpu", true, false);
   EXPECT_EQ(on_cpu.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(message(on_cpu.status()), HasSubstr("the backend is cpu"));
-  const auto unbuilt = choose_collectives("nccl", "cuda", false);
+  const auto unbuilt = choose_collectives("nccl", "cuda", false, false);
   EXPECT_EQ(unbuilt.status().code(), absl::StatusCode::kUnimplemented);
   EXPECT_THAT(message(unbuilt.status()), HasSubstr("TRIREME_NCCL"));
 }
 
+TEST(CollectivesTest, RanksThatShareADeviceGoOverMpi) {
+  EXPECT_EQ(*choose_collectives("auto", "cuda", true, true), "mpi");
+  EXPECT_EQ(*choose_collectives("mpi", "cuda", true, true), "mpi");
+  const auto refused = choose_collectives("nccl", "cuda", true, true);
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(message(refused.status()), HasSubstr("ranks share a GPU"));
+}
+
 TEST(CollectivesTest, OnTheCpuTheGroupIsThatOfMpi) {
   const auto backend = cpu();
-  const auto group = create_process_group("auto", world(), *backend, kDeadline);
+  const auto group = create_process_group("auto", world(), *backend, false, kDeadline);
   ASSERT_TRUE(group.ok()) << group.status();
   EXPECT_EQ((*group)->name(), world().size() == 1 ? "single" : "mpi");
   EXPECT_EQ((*group)->size(), world().size());
-  const auto refused = create_process_group("nccl", world(), *backend, kDeadline);
+  const auto refused = create_process_group("nccl", world(), *backend, false, kDeadline);
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
 }
 
@@ -60,6 +69,12 @@ TEST(CollectivesTest, TheWaysOfAllReducesAreToldBySize) {
   const auto group = create_mpi_process_group(world());
   EXPECT_EQ(describe_all_reduce(*group),
             world().size() == 1 ? "none" : "exchange of everything up to 64 KiB, exchange of halves above");
+}
+
+TEST(AgreementTest, WhatOneRankSaysIsEveryRanksAny) {
+  const int last = world().size() - 1;
+  EXPECT_TRUE(*agree_on_any(world(), world().rank() == last, kDeadline));
+  EXPECT_FALSE(*agree_on_any(world(), false, kDeadline));
 }
 
 TEST(NcclRanksTest, AGpuForEachRankAndOneVersionAreFine) {

@@ -10,6 +10,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 ModelShape llama_70b() {
   ModelShape model;
@@ -163,6 +164,9 @@ TEST(ByteLedgerTest, PrintsPredictedBesideMeasured) {
   EXPECT_THAT(text, HasSubstr("weights               100.0        104.0"));
   EXPECT_THAT(text, HasSubstr("resident              150.0        160.0"));
   EXPECT_THAT(text, HasSubstr("rank 3"));
+  EXPECT_THAT(text, Not(HasSubstr("share")));
+  ledger.num_sharers = 2;
+  EXPECT_THAT(ledger.to_text(), HasSubstr("2 ranks share the GPU: of its memory 1/2 is counted here"));
 }
 
 }  // namespace
