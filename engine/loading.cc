@@ -211,6 +211,8 @@ class Loader {
     spec.head_dim = config_.model.head_dim;
     spec.block_size = config_.block_size;
     spec.dtype = rank_.compute_dtype;
+    if (std::string note = rank_.backend->attention_note(spec); !note.empty())
+      rank_.notes.push_back(std::move(note));
     const int64_t block_bytes = static_cast<int64_t>(rank_.backend->kv_block_bytes(spec));
     const RankBytes bytes = predicted();
     const int64_t allowed = config_.kv_memory_bytes > 0 ? config_.kv_memory_bytes

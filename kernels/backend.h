@@ -213,6 +213,9 @@ class Backend {
   virtual absl::StatusOr<std::unique_ptr<WeightBuilder>> prepare_weight(int64_t out_features,
                                                                         int64_t in_features, DType dtype) = 0;
   virtual size_t kv_block_bytes(const KvCacheSpec& spec) const = 0;
+  /// A sentence for the user where this device attends over such a cache in a slower way than its kind can,
+  /// with the reason; else empty.
+  virtual std::string attention_note(const KvCacheSpec& /*spec*/) const { return ""; }
   virtual absl::StatusOr<std::unique_ptr<KvCache>> create_kv_cache(const KvCacheSpec& spec,
                                                                    int64_t num_blocks) = 0;
   /// Bytes of scratch the operations of one step of at most these sizes need beside their arguments; reserved

@@ -4,6 +4,7 @@
 #include "kernels/cuda/attention.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/cuda/attention_generic.h"
 #include "kernels/cuda/attention_tensor.cuh"
@@ -238,32 +239,52 @@ void attend_tensor(cudaStream_t stream, const AttentionArguments<T>& a, const Ra
   if (!any_chunk || batch.num_seqs > 1) attend_tokens<T, kHeadDim>(stream, a, batch, workspace);
 }
 
-/// Whether there is a tensor-core kernel.
-template <typename T>
-bool try_tensor(cudaStream_t stream, const AttentionArguments<T>& a, const RaggedBatch& batch,
-                const AttentionWorkspace& workspace) {
-  switch (a.head_dim) {
+/// Calls `visit` with head_dim as a type, if there is a tensor-core kernel for it.
+template <typename Visit>
+void with_tensor_head_dim(int head_dim, Visit visit) {
+  switch (head_dim) {
     case 64:
-      return attend_tensor<T, 64>(stream, a, batch, workspace), true;
+      return visit(std::integral_constant<int, 64>());
     case 80:
-      return attend_tensor<T, 80>(stream, a, batch, workspace), true;
+      return visit(std::integral_constant<int, 80>());
     case 96:
-      return attend_tensor<T, 96>(stream, a, batch, workspace), true;
+      return visit(std::integral_constant<int, 96>());
     case 128:
-      return attend_tensor<T, 128>(stream, a, batch, workspace), true;
+      return visit(std::integral_constant<int, 128>());
     case 256:
-      return attend_tensor<T, 256>(stream, a, batch, workspace), true;
+      return visit(std::integral_constant<int, 256>());
     default:
-      return false;
+      return;
   }
 }
-template <>
-bool try_tensor<float>(cudaStream_t, const AttentionArguments<float>&, const RaggedBatch&,
-                       const AttentionWorkspace&) {
-  return false;
+
+/// One kernel for all rows of a service, chunks and tokens: their bits must not differ.
+bool takes_tensor(DType dtype, int head_dim, const AttentionWorkspace& workspace) {
+  const size_t wanted = tensor_attention_shared_bytes(dtype, head_dim);
+  return wanted > 0 && wanted <= workspace.max_shared_bytes;
 }
 
+template <typename T>
+void attend_tensor_of(cudaStream_t stream, const AttentionArguments<T>& a, const RaggedBatch& batch,
+                      const AttentionWorkspace& workspace) {
+  with_tensor_head_dim(a.head_dim, [&](auto head_dim) {
+    attend_tensor<T, decltype(head_dim)::value>(stream, a, batch, workspace);
+  });
+}
+template <>
+void attend_tensor_of<float>(cudaStream_t, const AttentionArguments<float>&, const RaggedBatch&,
+                             const AttentionWorkspace&) {}
+
 }  // namespace
+
+size_t tensor_attention_shared_bytes(DType dtype, int head_dim) {
+  if (dtype != DType::bf16 && dtype != DType::f16) return 0;
+  size_t bytes = 0;
+  with_tensor_head_dim(head_dim, [&](auto dim) {
+    bytes = AttentionShared<__half, decltype(dim)::value, kChunkWarps, kStages>::kBytes;
+  });
+  return bytes;
+}
 
 size_t attention_workspace_bytes(int64_t num_seqs, int64_t num_heads, int64_t max_context_len, int head_dim,
                                  int segment_tokens) {
@@ -297,14 +318,17 @@ void attention(cudaStream_t stream, const Tensor& q, const KvLayer& cache, const
     a.segment_tokens = workspace.segment_tokens;
     // Tensor cores take two neighbours at a time.
     const bool pairs = rows_aligned(q, 2) && rows_aligned(out, 2);
-    if (!pairs || !try_tensor(stream, a, batch, workspace)) attend_generic(stream, a, batch);
+    if (pairs && takes_tensor(q.dtype, a.head_dim, workspace))
+      attend_tensor_of(stream, a, batch, workspace);
+    else
+      attend_generic(stream, a, batch);
   });
 }
 
 void CudaBackend::do_attention(const Tensor& q, const KvCache& cache, int layer, const RaggedBatch& batch,
                                const AttentionSpec& spec, const Tensor& out) {
   const AttentionWorkspace workspace{static_cast<float*>(attention_parts_.data()), attention_parts_.bytes(),
-                                     device_.num_multiprocessors};
+                                     device_.num_multiprocessors, device_.max_shared_bytes};
   cuda::attention(queue(), q, static_cast<const CudaKvCache&>(cache).layer(layer), batch, spec, workspace,
                   out);
 }

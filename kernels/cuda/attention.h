@@ -13,6 +13,7 @@ struct AttentionWorkspace {
   float* data = nullptr;  // of the device
   size_t bytes = 0;
   int num_multiprocessors = 1;
+  size_t max_shared_bytes = 0;  // that a block of the device may ask for
   /// Tokens that are attended over in one go before partial results are merged, a multiple of 32. Results
   /// depend on it (in their last bits), so it stays what it is for the life of a service.
   int segment_tokens = 256;
@@ -28,8 +29,12 @@ size_t attention_workspace_bytes(int64_t num_seqs, int64_t num_heads, int64_t ma
 size_t most_attention_workspace_bytes(int64_t num_kv_heads, int64_t max_context_len, int head_dim,
                                       int num_multiprocessors);
 
+/// Shared memory of a block of the tensor-core kernel: 0 where there is none for this dtype and head_dim.
+size_t tensor_attention_shared_bytes(DType dtype, int head_dim);
+
 /// Backend::attention(). Tensor cores (FlashAttention-2's flow of data, arXiv:2307.08691) for bf16 and f16
-/// with head_dim 64, 80, 96, 128 and 256; a plain kernel for f32 and for any other head_dim up to 256. A
+/// with head_dim 64, 80, 96, 128 and 256, where a block may ask for the shared memory (133 KiB for 256: not
+/// on compute capability 8.6, 8.9 and 12.0); a plain kernel for the rest, f32 and any head_dim up to 256. A
 /// row's bits depend on neither its chunk nor its batch: each context is cut at the same places whoever works
 /// on it, and the parts are merged in order.
 void attention(cudaStream_t stream, const Tensor& q, const KvLayer& cache, const RaggedBatch& batch,

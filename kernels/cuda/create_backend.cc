@@ -10,8 +10,12 @@ absl::StatusOr<std::unique_ptr<Backend>> create_cuda_backend(const CudaOptions& 
   const absl::StatusOr<cuda::DeviceFacts> facts = cuda::open_device(options.device, notes);
   if (!facts.ok()) return facts.status();
   if (options.notes != nullptr) options.notes->insert(options.notes->end(), notes.begin(), notes.end());
-  const cuda::Device device{options.device, facts->name, facts->major, facts->minor,
-                            facts->num_multiprocessors};
+  const cuda::Device device{options.device,
+                            facts->name,
+                            facts->major,
+                            facts->minor,
+                            facts->num_multiprocessors,
+                            static_cast<size_t>(facts->max_shared_bytes)};
   return std::make_unique<cuda::CudaBackend>(device, options.activation_dtype);
 }
 

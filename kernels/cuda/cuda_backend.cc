@@ -113,6 +113,14 @@ size_t CudaBackend::kv_block_bytes(const KvCacheSpec& spec) const {
   return 2 * CudaKvCache::plane_bytes(spec) * static_cast<size_t>(spec.num_layers);
 }
 
+std::string CudaBackend::attention_note(const KvCacheSpec& spec) const {
+  const size_t wanted = tensor_attention_shared_bytes(spec.dtype, spec.head_dim);
+  if (wanted <= device_.max_shared_bytes) return "";
+  return absl::StrCat("attention heads of ", spec.head_dim, ": tensor cores take ", wanted,
+                      " bytes of shared memory per block, GPU ", device_.ordinal, " (", device_.name,
+                      ") has ", device_.max_shared_bytes, ": a plain kernel attends, which is slower");
+}
+
 absl::StatusOr<std::unique_ptr<KvCache>> CudaBackend::create_kv_cache(const KvCacheSpec& spec,
                                                                       int64_t num_blocks) {
   CHECK_GT(spec.num_layers, 0);

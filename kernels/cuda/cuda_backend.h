@@ -25,6 +25,7 @@ struct Device {
   std::string name;
   int major = 0, minor = 0;  // compute capability
   int num_multiprocessors = 1;
+  size_t max_shared_bytes = 0;  // that a block may ask for
 };
 
 /// [layer][keys, values][block][kv_head][token][head_dim]
@@ -69,6 +70,7 @@ class CudaBackend final : public Backend {
   absl::StatusOr<std::unique_ptr<WeightBuilder>> prepare_weight(int64_t out_features, int64_t in_features,
                                                                 DType dtype) override;
   size_t kv_block_bytes(const KvCacheSpec& spec) const override;
+  std::string attention_note(const KvCacheSpec& spec) const override;
   absl::StatusOr<std::unique_ptr<KvCache>> create_kv_cache(const KvCacheSpec& spec,
                                                            int64_t num_blocks) override;
   absl::Status reserve_workspace(int64_t max_tokens, int64_t max_seqs, int64_t max_features,

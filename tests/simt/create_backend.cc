@@ -1,7 +1,9 @@
 // The CUDA backend on the stand-in: a small device, so that a few sequences share it as they share a large
 // one.
 
+#include <cuda_runtime.h>
 #include "absl/strings/str_cat.h"
+
 #include "kernels/cuda/cuda_backend.h"
 
 namespace trireme {
@@ -12,7 +14,7 @@ absl::StatusOr<std::unique_ptr<Backend>> create_cuda_backend(const CudaOptions& 
   if (options.device != 0)
     return absl::FailedPreconditionError(
         absl::StrCat("GPU ", options.device, ": there is one, the processor"));
-  const cuda::Device device{0, "the processor", 9, 0, 4};
+  const cuda::Device device{0, "the processor", 9, 0, 4, simt::max_shared_bytes()};
   return std::make_unique<cuda::CudaBackend>(device, options.activation_dtype);
 }
 

@@ -78,7 +78,7 @@ struct SimtEvent {
 namespace {
 
 constexpr std::align_val_t kMemoryAlign{256};
-constexpr size_t kMaxSharedBytes =
+std::atomic<size_t> device_shared_bytes =
     227 * 1024;  // compute capability 9.0, CUDA C++ Programming Guide, table of limits
 constexpr size_t kDefaultSharedBytes = 48 * 1024;
 constexpr uint32_t kMaxBlockThreads = 1024, kMaxBlockZ = 64;
@@ -103,7 +103,7 @@ bool allowed_now() {
 }
 
 std::mutex mutex;
-std::map<const void*, size_t>& max_shared_bytes() {
+std::map<const void*, size_t>& shared_bytes_of_kernels() {
   static auto* by_kernel = new std::map<const void*, size_t>;
   return *by_kernel;
 }
@@ -144,10 +144,14 @@ namespace simt {
 
 uint64_t num_waits() { return waits; }
 
+size_t max_shared_bytes() { return device_shared_bytes; }
+
+void set_device_shared_bytes(size_t bytes) { device_shared_bytes = bytes; }
+
 cudaError_t set_max_shared_bytes(const void* kernel, int bytes) {
-  if (bytes < 0 || static_cast<size_t>(bytes) > kMaxSharedBytes) return result(cudaErrorInvalidValue);
+  if (bytes < 0 || static_cast<size_t>(bytes) > device_shared_bytes) return result(cudaErrorInvalidValue);
   std::lock_guard lock(mutex);
-  max_shared_bytes()[kernel] = static_cast<size_t>(bytes);
+  shared_bytes_of_kernels()[kernel] = static_cast<size_t>(bytes);
   return cudaSuccess;
 }
 
@@ -155,11 +159,12 @@ cudaError_t enqueue(const cudaLaunchConfig_t& config, const void* kernel, std::f
   size_t most = kDefaultSharedBytes;
   {
     std::lock_guard lock(mutex);
-    const auto known = max_shared_bytes().find(kernel);
-    if (known != max_shared_bytes().end()) most = std::max(most, known->second);
+    const auto known = shared_bytes_of_kernels().find(kernel);
+    if (known != shared_bytes_of_kernels().end()) most = std::max(most, known->second);
   }
   if (!valid(config)) return result(cudaErrorInvalidConfiguration);
-  if (config.dynamicSmemBytes > most) return result(cudaErrorInvalidValue);
+  if (config.dynamicSmemBytes > std::min<size_t>(most, device_shared_bytes))
+    return result(cudaErrorInvalidValue);
   const dim3 &g = config.gridDim, &b = config.blockDim;
   Launch launch{kernel_name(kernel), {g.x, g.y, g.z}, {b.x, b.y, b.z}, config.dynamicSmemBytes};
   stream_of(config.stream).push([launch = std::move(launch), body = std::move(body)] {

@@ -87,6 +87,7 @@ std::vector<float> AttentionProblem::run(const AttentionSpec& spec, bool shared_
   cuda::AttentionWorkspace workspace;
   workspace.segment_tokens = 64;
   workspace.num_multiprocessors = 1000;
+  workspace.max_shared_bytes = max_shared_bytes;
   const int64_t floats =
       static_cast<int64_t>(cuda::attention_workspace_bytes(
           batch.num_seqs * batch.max_query_len, int64_t{shape_.num_kv_heads} * shape_.group,

@@ -1,6 +1,8 @@
 #pragma once
 // Ragged batches for attention, with the answer in double.
 
+#include <cuda_runtime.h>
+
 #include <memory>
 #include <vector>
 
@@ -31,6 +33,7 @@ class AttentionProblem {
     return run(spec, shared_out, {});
   }
   std::vector<double> wanted(const AttentionSpec& spec) const;
+  size_t max_shared_bytes = simt::max_shared_bytes();  // what the kernels are told of the device
   int q_cols() const { return shape_.num_kv_heads * shape_.group * shape_.head_dim; }
 
  private:

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <tuple>
 
+#include "kernels/cuda/cuda_backend.h"
 #include "tests/kernels/cuda/attention_problem.h"
 #include "tests/simt/grid.h"
 
@@ -102,6 +103,72 @@ TEST_P(CudaAttentionTest, ARowsBitsDependNeitherOnItsChunkNorOnItsBatch) {
     }
   }
 }
+
+/// Of compute capability 8.6, 8.9 and 12.0.
+constexpr size_t kLittleSharedBytes = 99 * 1024;
+
+class LittleSharedMemoryTest : public CudaAttentionTest {
+ protected:
+  void SetUp() override {
+    CudaAttentionTest::SetUp();
+    simt::set_device_shared_bytes(kLittleSharedBytes);
+  }
+  void TearDown() override {
+    simt::set_device_shared_bytes(usual_);
+    CudaAttentionTest::TearDown();
+  }
+  const size_t usual_ = simt::max_shared_bytes();
+};
+
+TEST_P(LittleSharedMemoryTest, HeadsOfEverySizeAreAttendedWith) {
+  for (const int head_dim : {64, 128, 256}) {
+    SCOPED_TRACE(head_dim);
+    const AttentionShape shape{1, 3, head_dim, 16, kMixed};
+    expect_right(shape, spec(shape));
+  }
+}
+
+TEST_P(LittleSharedMemoryTest, ARowsBitsDoNotDependOnItsChunk) {
+  const AttentionShape shape{1, 2, 256, 16, {{12, 40}}};
+  const AttentionProblem problem(GetParam(), shape, random_);
+  const std::vector<float> all = problem.run(spec(shape));
+  for (const int i : {0, 5, 11}) {
+    const auto begin = all.begin() + i * problem.q_cols();
+    EXPECT_EQ(problem.run(spec(shape), true, {0, 1, 28 + i + 1}),
+              std::vector<float>(begin, begin + problem.q_cols()))
+        << i;
+  }
+}
+
+TEST_P(LittleSharedMemoryTest, WhoeverIsNotToldFailsAtTheLaunch) {
+  if (GetParam() == DType::f32) GTEST_SKIP() << "f32 takes the plain kernel everywhere";
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const AttentionShape shape{1, 3, 256, 16, {{20, 20}}};
+  AttentionProblem problem(GetParam(), shape, random_);
+  problem.max_shared_bytes = usual_;
+  EXPECT_EXIT(problem.run(spec(shape)), ::testing::ExitedWithCode(70),
+              "CUDA error .*attention of chunks: cudaErrorInvalidValue");
+}
+
+TEST_P(LittleSharedMemoryTest, TheUserIsToldOfTheSlowerKernel) {
+  const cuda::CudaBackend narrow({0, "Narrow", 8, 9, 4, kLittleSharedBytes}, GetParam()),
+      usual({0, "Usual", 9, 0, 4, usual_}, GetParam());
+  const auto note = [](const cuda::CudaBackend& backend, int head_dim) {
+    return backend.attention_note({1, 1, head_dim, 16, backend.activation_dtype()});
+  };
+  for (const int head_dim : {40, 64, 128, 256}) EXPECT_EQ(note(usual, head_dim), "");
+  for (const int head_dim : {40, 64, 128, 248}) EXPECT_EQ(note(narrow, head_dim), "");
+  if (GetParam() == DType::f32)
+    EXPECT_EQ(note(narrow, 256), "") << "nothing faster is there for f32";
+  else
+    EXPECT_EQ(note(narrow, 256),
+              "attention heads of 256: tensor cores take 136192 bytes of shared memory per block, GPU 0 "
+              "(Narrow) has 101376: a plain kernel attends, which is slower");
+}
+
+INSTANTIATE_TEST_SUITE_P(CudaOnCpu, LittleSharedMemoryTest,
+                         ::testing::Values(DType::f32, DType::bf16, DType::f16),
+                         [](const auto& tested) { return std::string(dtype_name(tested.param)); });
 
 INSTANTIATE_TEST_SUITE_P(CudaOnCpu, CudaAttentionTest, ::testing::Values(DType::f32, DType::bf16, DType::f16),
                          [](const auto& tested) { return std::string(dtype_name(tested.param)); });
