@@ -8,8 +8,16 @@
 
 namespace trireme {
 
+/// Which process of its job this one is, for messages: e.g. "rank 3 of 8", empty where it is the only one.
+/// Set once, before there are other threads.
+inline std::string& process_name() {
+  static auto* name = new std::string;  // never destroyed: failures come late, too
+  return *name;
+}
+
 [[noreturn]] inline void check_failed(const char* file, int line, const std::string& what) {
-  std::fprintf(stderr, "%s:%d: check failed: %s\n", file, line, what.c_str());
+  const std::string who = process_name().empty() ? "" : " on " + process_name();
+  std::fprintf(stderr, "%s:%d: check failed%s: %s\n", file, line, who.c_str(), what.c_str());
   std::abort();
 }
 

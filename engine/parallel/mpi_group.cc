@@ -321,7 +321,9 @@ absl::StatusOr<std::unique_ptr<HostGroup>> create_world(int* argc, char*** argv)
     return absl::FailedPreconditionError("this MPI gives less than MPI_THREAD_SERIALIZED");
   }
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-  return std::make_unique<MpiHostGroup>(MPI_COMM_WORLD, place_on_host(), true);
+  auto world = std::make_unique<MpiHostGroup>(MPI_COMM_WORLD, place_on_host(), true);
+  process_name() = absl::StrCat("rank ", world->rank(), " of ", world->size());
+  return world;
 }
 
 std::unique_ptr<ProcessGroup> create_mpi_process_group(HostGroup& host) {

@@ -74,8 +74,8 @@ class ProcessGroup {
 };
 
 /// This process's world, under mpirun or alone. Starts MPI where the build has it and the process was
-/// launched by it. The returned group ends MPI with its destruction, so it must outlive every group split
-/// from it.
+/// launched by it, and says so in process_name(). The returned group ends MPI with its destruction, so it
+/// must outlive every group split from it.
 absl::StatusOr<std::unique_ptr<HostGroup>> create_world(int* argc, char*** argv);
 /// Name and version of the library that carries a world's messages; "none" in builds without one.
 std::string message_library();

@@ -14,7 +14,8 @@ void check(cudaError_t error, const char* what, const char* file, int line) {
   if (error == cudaSuccess) return;
   char host[256] = "";
   gethostname(host, sizeof host - 1);
-  std::fprintf(stderr, "%s:%d: CUDA error on %s: %s: %s (%s)\n", file, line, host, what,
+  const std::string rank = process_name().empty() ? "" : ", " + process_name();
+  std::fprintf(stderr, "%s:%d: CUDA error on %s%s: %s: %s (%s)\n", file, line, host, rank.c_str(), what,
                cudaGetErrorString(error), cudaGetErrorName(error));
   std::fflush(stderr);
   // At once: what runs at a usual exit would wait for the device.

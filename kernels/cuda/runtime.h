@@ -11,8 +11,9 @@
 
 namespace trireme::cuda {
 
-/// Ends the process with one line: `what`, the place, the host and the error's name. After a CUDA error
-/// nothing on the device can be trusted, and most errors stay until the process ends: there is no retry.
+/// Ends the process with one line: the place, the host, process_name(), `what` and the error's name. After a
+/// CUDA error nothing on the device can be trusted, and most errors stay until the process ends: there is no
+/// retry.
 void check(cudaError_t error, const char* what, const char* file, int line);
 
 #define CUDA_CHECK(expression) ::trireme::cuda::check((expression), #expression, __FILE__, __LINE__)

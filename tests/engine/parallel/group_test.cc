@@ -74,6 +74,11 @@ TEST(HostGroupTest, LocalRanksNumberTheProcessesOfAHostWhateverTheGroup) {
   ASSERT_TRUE(world().barrier(kDeadline).ok());
 }
 
+TEST(HostGroupTest, FailuresTellTheRank) {
+  const std::string rank = std::to_string(world().rank()), size = std::to_string(world().size());
+  EXPECT_EQ(process_name(), world().size() == 1 ? "" : "rank " + rank + " of " + size);
+}
+
 TEST(HostGroupTest, AWaitThatNobodyAnswersEndsAtItsDeadline) {
   if (world().size() > 1 && world().rank() == 1) {
     std::vector<int32_t> words;
