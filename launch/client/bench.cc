@@ -223,8 +223,16 @@ void add_bench_command(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   command
       ->add_option("--device", options.engine.device,
-                   "GPU of this host's first rank; the others take those after it")
+                   "GPU of this host's first rank; the others take those after it, and share them, all in "
+                   "turn, where they are too few")
       ->check(CLI::Range(0, 1023))
+      ->capture_default_str();
+  command
+      ->add_option(
+          "--collectives", options.engine.collectives,
+          "between the ranks; auto: nccl where each has a GPU, else mpi, which takes the tensors of a "
+          "GPU over host memory and lets ranks share one")
+      ->check(CLI::IsMember({"auto", "nccl", "mpi"}))
       ->capture_default_str();
   command->add_option("--compute-dtype", options.engine.compute_dtype)
       ->check(CLI::IsMember({"auto", "f32", "bf16"}))

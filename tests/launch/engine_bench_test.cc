@@ -7,6 +7,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "launch/client/commands.h"
 #include "launch/client/engine_bench_overhead.h"
 #include "launch/client/engine_bench_scenarios.h"
 #include "tests/testing/trace_check.h"
@@ -14,14 +15,15 @@
 namespace trireme::client {
 namespace {
 
-EngineBenchOptions tiny_options() {
-  EngineBenchOptions options;
-  options.engine.model = *parse_model_config(R"({
+constexpr char kTinyModel[] = R"({
     "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
     "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 16, "vocab_size": 512,
     "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu",
-    "tie_word_embeddings": true, "torch_dtype": "float32"})",
-                                             "tiny");
+    "tie_word_embeddings": true, "torch_dtype": "float32"})";
+
+EngineBenchOptions tiny_options() {
+  EngineBenchOptions options;
+  options.engine.model = *parse_model_config(kTinyModel, "tiny");
   options.engine.dummy_weights = true;
   options.engine.backend = "cpu";
   options.engine.num_threads = 1;
@@ -106,6 +108,27 @@ TEST(EngineBenchTest, APromptBeyondTheContextIsAnError) {
   const auto world = create_single_host_group();
   const auto report = run_engine_bench(options, *world);
   EXPECT_FALSE(report.ok());
+}
+
+TEST(EngineBenchCommandTest, ItsCollectivesAreTheEngines) {
+  const std::string path = ::testing::TempDir() + "/engine_bench_tiny.json";
+  std::ofstream(path) << kTinyModel;
+  const auto run = [&path](const std::string& collectives) {
+    CLI::App app;
+    int exit_code = -1;
+    add_bench_command(app, exit_code);
+    app.parse("bench engine --load-format dummy --model-config " + path +
+              " --backend cpu --threads 1 --batch 1 --prompt-tokens 2 --output-tokens 2 --repeats 1 "
+              "--collectives " +
+              collectives);
+    return exit_code;
+  };
+  EXPECT_THROW(run("gloo"), CLI::ValidationError);
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(run("nccl"), kExitInvalid);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              ::testing::HasSubstr("collectives nccl: NCCL connects NVIDIA GPUs and the backend is cpu"));
+  std::filesystem::remove(path);
 }
 
 ScenarioOptions tiny_scenario() {
