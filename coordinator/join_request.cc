@@ -54,7 +54,7 @@ absl::Status check_model_info(const v1::ModelInfo& model) {
       {"model.kv_dtype_bytes", model.kv_dtype_bytes(), 16}};
   for (const auto& [field, value, most] : extents)
     if (absl::Status status = check_range(field, value, 1, most); !status.ok()) return status;
-  return absl::OkStatus();
+  return check_range("model.activation_dtype_bytes", model.activation_dtype_bytes(), 0, 16);
 }
 
 }  // namespace

@@ -83,9 +83,12 @@ absl::StatusOr<LocalDevice> find_device(const WorkerOptions& options, const Host
   const Backend& backend = *chosen->backend;
   const auto dtype = choose_compute_dtype(options.compute_dtype, *stored, backend, nullptr);
   if (!dtype.ok()) return dtype.status();
-  return LocalDevice{backend.name(), backend.description(),
+  return LocalDevice{backend.name(),
+                     backend.description(),
                      backend.available_memory_bytes() / chosen->placement.num_sharers,
-                     shares_host_memory(backend), *dtype};
+                     shares_host_memory(backend),
+                     *dtype,
+                     backend.activation_dtype()};
 }
 
 v1::RankReport make_rank_report(int rank, const WorkerOptions& options,
@@ -110,9 +113,9 @@ v1::RankReport make_rank_report(int rank, const WorkerOptions& options,
   return report;
 }
 
-v1::ModelInfo describe_model(const LocalModel& model, DType compute_dtype,
+v1::ModelInfo describe_model(const LocalModel& model, const LocalDevice& device,
                              const std::string& tokenizer_hash) {
-  const ModelShape shape = model_shape(model.config, model.name, compute_dtype, compute_dtype);
+  const ModelShape shape = model_shape(model.config, model.name, device.compute_dtype, device.compute_dtype);
   v1::ModelInfo info;
   info.set_name(model.name);
   info.set_architecture(model.config.architecture);
@@ -127,9 +130,10 @@ v1::ModelInfo describe_model(const LocalModel& model, DType compute_dtype,
   info.set_max_position_embeddings(model.config.max_position_embeddings);
   info.set_weight_dtype_bytes(shape.weight_dtype_bytes);
   info.set_kv_dtype_bytes(shape.kv_dtype_bytes);
+  info.set_activation_dtype_bytes(static_cast<int>(dtype_bytes(device.activation_dtype)));
   info.set_config_hash(model.config.hash);
   info.set_tokenizer_hash(tokenizer_hash);
-  info.set_compute_dtype(std::string(dtype_name(compute_dtype)));
+  info.set_compute_dtype(std::string(dtype_name(device.compute_dtype)));
   return info;
 }
 

@@ -32,6 +32,7 @@ struct LocalDevice {
   int64_t memory_bytes = 0;  // that it could get now; of a GPU that ranks share, this one's part
   bool shares_host_memory = true;
   DType compute_dtype = DType::f32;
+  DType activation_dtype = DType::f32;
 };
 /// For this process of `world`; `named`: the GPU that --device names for it alone, if it does. Errors are
 /// those of `named`, `model` and choose_backend().
@@ -45,7 +46,8 @@ v1::RankReport make_rank_report(int rank, const WorkerOptions& options,
                                 const absl::StatusOr<LocalModel>& model,
                                 const absl::StatusOr<LocalDevice>& device);
 
-/// The model as the planner and a coordinator need it.
-v1::ModelInfo describe_model(const LocalModel& model, DType compute_dtype, const std::string& tokenizer_hash);
+/// The model as the planner and a coordinator need it, on such a device.
+v1::ModelInfo describe_model(const LocalModel& model, const LocalDevice& device,
+                             const std::string& tokenizer_hash);
 
 }  // namespace trireme::worker

@@ -118,8 +118,7 @@ class WorkerProcess {
     request.set_protocol_version(kProtocolVersion);
     request.set_build_version(TRIREME_VERSION);
     request.set_job_id(ActiveRequests::draw_id().substr(0, 8));
-    *request.mutable_model() =
-        describe_model(model_, device_.compute_dtype, tokenizer_ ? tokenizer_->hash() : "");
+    *request.mutable_model() = describe_model(model_, device_, tokenizer_ ? tokenizer_->hash() : "");
     request.set_wanted_tensor_parallel_size(options_.tensor_parallel_size);
     return absl::OkStatus();
   }
@@ -237,8 +236,7 @@ class WorkerProcess {
     registration.set_replica_id(assignment_.replica_id);
     registration.set_incarnation(ActiveRequests::draw_id());
     registration.set_job_id(assignment_.job_id);
-    *registration.mutable_model() =
-        describe_model(model_, device_.compute_dtype, tokenizer_ ? tokenizer_->hash() : "");
+    *registration.mutable_model() = describe_model(model_, device_, tokenizer_ ? tokenizer_->hash() : "");
     registration.mutable_model()->set_compute_dtype(served.compute_dtype);
     registration.set_advertise(options_.advertise);
     registration.set_max_context_len(served.max_context_len);

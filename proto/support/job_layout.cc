@@ -19,6 +19,7 @@ ModelShape model_shape(const v1::ModelInfo& model) {
   shape.tie_word_embeddings = model.tie_word_embeddings();
   shape.weight_dtype_bytes = model.weight_dtype_bytes();
   shape.kv_dtype_bytes = model.kv_dtype_bytes();
+  if (model.activation_dtype_bytes() > 0) shape.activation_dtype_bytes = model.activation_dtype_bytes();
   return shape;
 }
 

@@ -128,6 +128,34 @@ TEST(CudaOnCpuBf16Test, LogitsAreThoseOfF32RoundedOnTheWay) {
   EXPECT_GT(difference, 0) << "compared with itself";
 }
 
+TEST(CudaOnCpuBf16Test, ActivationsTakeWhatThePlanSays) {
+  HandLoaded model(wide_heads("cuda"));
+  LoadedRank& rank = model.rank();
+  StepPhases phases;
+  StepProgress progress;
+  const auto taken = [&](int max_tokens) {
+    rank.runner.limits.max_num_tokens = max_tokens;
+    const int64_t before = rank.backend->available_memory_bytes();
+    const auto runner = value_or_die(ModelRunner::create(rank.runner, *rank.backend, *rank.group, *rank.model,
+                                                         *rank.cache, phases, progress));
+    return before - rank.backend->available_memory_bytes();
+  };
+  const auto predicted = [&](const ModelShape& shape, int max_tokens) {
+    return activation_bytes(shape, rank.runner.layout, 0, max_tokens, rank.runner.limits.max_num_seqs);
+  };
+  EXPECT_EQ(rank.ledger.lines[2].predicted, predicted(rank.runner.shape, rank.runner.limits.max_num_tokens));
+  taken(24);  // scratch memory stays with the backend
+  // What does not grow with the tokens falls out; the step's plan, a few integers per token, remains.
+  const int64_t few = predicted(rank.runner.shape, 24), many = predicted(rank.runner.shape, 120);
+  const int64_t grown = taken(120) - taken(24);
+  EXPECT_GE(grown, many - few);
+  EXPECT_LT(grown, (many - few) * 21 / 20);
+  // As a coordinator plans it.
+  ModelShape planned = model_shape(wide_heads("cuda").model, "", DType::bf16, DType::bf16);
+  planned.activation_dtype_bytes = static_cast<int>(dtype_bytes(rank.backend->activation_dtype()));
+  EXPECT_EQ(predicted(planned, 120), many);
+}
+
 /// A prompt in slot 0, then two decodes that continue what the plan before has drawn.
 std::vector<StepPlan> dependent_plans(const std::vector<int32_t>& prompt) {
   std::vector<StepPlan> plans(3);
