@@ -6,6 +6,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "engine/device_placement.h"
 #include "engine/parallel/agreement.h"
 #include "engine/parallel/collectives.h"
 #include "kernels/backend.h"
@@ -18,10 +19,19 @@ namespace {
 constexpr std::chrono::milliseconds kDeadline{60'000};
 constexpr int64_t kSums[] = {1, 1000, 300'000, 4'000'000};  // elements
 
+/// The GPU that a worker would take, and with how many others; where there is none, opening one tells why.
+DevicePlacement place(const HostGroup& world) {
+  const int num_devices = num_cuda_devices();
+  if (num_devices == 0) return {world.local_rank(), 1};
+  return *place_on_device(/*first=*/0, world.local_rank(), world.local_size(), num_devices,
+                          /*may_share=*/true);
+}
+
 /// Every rank's error, empty where it has a GPU; `backend` gets this rank's.
-absl::StatusOr<std::vector<std::string>> open_devices(HostGroup& world, std::unique_ptr<Backend>& backend) {
+absl::StatusOr<std::vector<std::string>> open_devices(HostGroup& world, int device,
+                                                      std::unique_ptr<Backend>& backend) {
   std::vector<std::string> notes;
-  auto opened = create_cuda_backend({world.local_rank(), DType::f32, &notes});
+  auto opened = create_cuda_backend({device, DType::f32, &notes});
   std::string error;
   if (opened.ok())
     backend = *std::move(opened);
@@ -31,18 +41,18 @@ absl::StatusOr<std::vector<std::string>> open_devices(HostGroup& world, std::uni
 }
 
 /// facts.device.peers and apart.
-absl::Status find_peers(HostGroup& world, v1::RankFacts& facts) {
-  const auto own = gpu_address(world.local_rank());
+absl::Status find_peers(HostGroup& world, int device, v1::RankFacts& facts) {
+  const auto own = gpu_address(device);
   auto addresses = share_bytes(world, own.value_or(""), kDeadline);
   if (!addresses.ok()) return addresses.status();
   auto hosts = share_bytes(world, facts.host(), kDeadline);
   if (!hosts.ok()) return hosts.status();
-  v1::DeviceFacts& device = *facts.mutable_device();
+  v1::DeviceFacts& found = *facts.mutable_device();
   for (int rank = 0; rank < world.size(); ++rank) {
-    const auto place = static_cast<size_t>(rank);
-    if (rank == world.rank() || (*hosts)[place] != facts.host()) continue;
-    const bool direct = can_access_peer(world.local_rank(), (*addresses)[place]).value_or(false);
-    direct ? device.add_peers(rank) : device.add_apart(rank);
+    const auto index = static_cast<size_t>(rank);
+    if (rank == world.rank() || (*hosts)[index] != facts.host()) continue;
+    const bool direct = can_access_peer(device, (*addresses)[index]).value_or(false);
+    direct ? found.add_peers(rank) : found.add_apart(rank);
   }
   return absl::OkStatus();
 }
@@ -76,8 +86,9 @@ absl::Status probe_devices(HostGroup& world, const std::string& wish, v1::RankFa
     report.set_devices_skipped("--backend cpu");
     return absl::OkStatus();
   }
+  const DevicePlacement placement = place(world);
   std::unique_ptr<Backend> backend;
-  const auto errors = open_devices(world, backend);
+  const auto errors = open_devices(world, placement.device, backend);
   if (!errors.ok()) return errors.status();
   const auto num_without =
       std::count_if(errors->begin(), errors->end(), [](const std::string& error) { return !error.empty(); });
@@ -91,8 +102,8 @@ absl::Status probe_devices(HostGroup& world, const std::string& wish, v1::RankFa
     report.set_devices_skipped(absl::StrCat(num_without, " of ", world.size(), " ranks have none"));
     return absl::OkStatus();
   }
-  if (absl::Status found = find_peers(world, facts); !found.ok()) return found;
-  const auto group = create_process_group("auto", world, *backend, /*shares_device=*/false, kDeadline);
+  if (absl::Status found = find_peers(world, placement.device, facts); !found.ok()) return found;
+  const auto group = create_process_group("auto", world, *backend, placement.num_sharers > 1, kDeadline);
   if (!group.ok()) {
     report.set_device_error(absl::Utf8SafeCEscape(group.status().message()));
     return absl::OkStatus();
