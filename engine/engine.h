@@ -33,7 +33,7 @@ struct EngineConfig {
       {};                              // this rank's GPU, instead of a place found from `device` on
   std::string collectives = "auto";    // auto, nccl, mpi
   bool dummy_weights = false;          // drawn, not read: for benchmarks
-  std::string compute_dtype = "auto";  // auto, f32, bf16
+  std::string compute_dtype = "auto";  // auto, f32, bf16, f16 (CUDA alone)
   int num_threads = 0;                 // 0: all that the process may use
   int max_num_seqs = 64;
   int max_step_tokens = 512;

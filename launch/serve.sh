@@ -17,7 +17,7 @@ requests may finish first, a second signal ends them.
   --tensor-parallel N|auto   ranks per replica [auto: one per NUMA node, or one per GPU, shared by the replicas]
   --replicas N               copies of the model [1]
   --backend auto|cpu|cuda    [auto: cuda where a GPU is visible and the programs have it]
-  --compute-dtype D          auto, f32, bf16 [auto]
+  --compute-dtype D          auto, f32, bf16, f16 (GPU) [auto]
   --threads N                threads per rank [the cores of this host, shared by its ranks]
   --port P                   of the coordinator, 0 picks a free one [50051]
   --listen HOST              address to listen on; any but loopback needs --insecure [127.0.0.1]

@@ -84,8 +84,10 @@ void add_engine_flags(CLI::App& app, WorkerOptions& options) {
                  "tensors of a GPU over host memory and lets ranks share one")
       ->check(CLI::IsMember({"auto", "nccl", "mpi"}))
       ->capture_default_str();
-  app.add_option("--compute-dtype", options.compute_dtype, "of matrix products; auto: the checkpoint's")
-      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+  app.add_option("--compute-dtype", options.compute_dtype,
+                 "of weights and KV cache, on a GPU of activations, too; auto: the checkpoint's, "
+                 "but bf16 for f16 on the CPU, which has no f16 products")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "f16"}))
       ->capture_default_str();
   app.add_option("--threads", options.num_threads, "per rank; 0: its share of the host's processors")
       ->check(CLI::Range(0, 1024))

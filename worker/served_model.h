@@ -14,7 +14,7 @@ namespace trireme::worker {
 struct ServedModel {
   std::string name;
   std::string architecture;
-  std::string compute_dtype;  // f32, bf16
+  std::string compute_dtype;  // f32, bf16, f16
   std::string backend;        // cpu, cuda
   int32_t vocab_size = 0;
   int32_t max_context_len = 0;

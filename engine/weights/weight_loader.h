@@ -42,10 +42,11 @@ absl::Status fill_dummy_parameters(const std::vector<Parameter*>& parameters, DT
                                    Backend& backend, float standard_deviation, uint64_t seed, int num_threads,
                                    LoadStats* stats);
 
-/// dtype that `requested` ("auto", "f32", "bf16") means for this checkpoint on this backend: auto keeps F32
-/// as f32 and BF16 as bf16, takes F16 as bf16, and f32 where the backend cannot multiply bf16. `note` gets
-/// one sentence when the choice is not the checkpoint's own dtype, and is cleared otherwise; it may be null.
-/// INVALID_ARGUMENT for any other text; the backend's UNIMPLEMENTED where it cannot do what was asked for.
+/// dtype that `requested` ("auto", "f32", "bf16", "f16") means for this checkpoint on this backend: auto
+/// keeps the checkpoint's, takes F16 as bf16 where the backend cannot multiply f16 (the CPU), and either as
+/// f32 where it cannot multiply bf16. `note` gets one sentence when the choice is not the checkpoint's own
+/// dtype, and is cleared otherwise; it may be null. INVALID_ARGUMENT for any other text; the backend's
+/// UNIMPLEMENTED where it cannot do what was asked for.
 absl::StatusOr<DType> choose_compute_dtype(const std::string& requested, DType checkpoint_dtype,
                                            const Backend& backend, std::string* note);
 /// What it means where any device is as good as another; f32 for a text that it does not know.

@@ -235,7 +235,7 @@ void add_bench_command(CLI::App& app, int& exit_code) {
       ->check(CLI::IsMember({"auto", "nccl", "mpi"}))
       ->capture_default_str();
   command->add_option("--compute-dtype", options.engine.compute_dtype)
-      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "f16"}))
       ->capture_default_str();
   command->add_option("--threads", options.engine.num_threads, "per rank; 0: all cores")
       ->check(CLI::Range(0, 4096))

@@ -13,6 +13,8 @@
 namespace trireme::testing {
 namespace {
 
+using ::testing::HasSubstr;
+
 // Called here so that it comes from the stand-in's library, whatever the engine brings along.
 const bool kHasStandIn = create_cuda_backend({}).ok();
 
@@ -106,26 +108,56 @@ TEST_P(CudaOnCpuModelTest, CapturedOrNotAheadOrNotTheTokensAreThoseOfTheCpu) {
 }
 
 /// Heads of 64, which tensor cores attend with, and drawn weights.
-EngineConfig wide_heads(const std::string& backend) {
+EngineConfig wide_heads(const std::string& backend, const std::string& cuda_dtype = "bf16") {
   EngineConfig config = config_on(backend, load_reference("llama_tied"));
   config.dummy_weights = true;
-  config.compute_dtype = backend == "cuda" ? "bf16" : "f32";
+  config.compute_dtype = backend == "cuda" ? cuda_dtype : "f32";
   config.model.num_heads = 4;
   config.model.num_kv_heads = 2;
   config.model.head_dim = 64;
   return config;
 }
 
-TEST(CudaOnCpuBf16Test, LogitsAreThoseOfF32RoundedOnTheWay) {
+class CudaOnCpuNarrowTest : public ::testing::TestWithParam<DType> {};
+
+TEST_P(CudaOnCpuNarrowTest, LogitsAreThoseOfF32RoundedOnTheWay) {
   const std::vector<int32_t> ids = load_reference("llama_tied").prompt_ids;
-  HandLoaded narrow(wide_heads("cuda")), wide(wide_heads("cpu"));
-  ASSERT_EQ(narrow.rank().backend->activation_dtype(), DType::bf16);
+  HandLoaded narrow(wide_heads("cuda", std::string(dtype_name(GetParam())))), wide(wide_heads("cpu"));
+  ASSERT_EQ(narrow.rank().backend->activation_dtype(), GetParam());
+  ASSERT_EQ(narrow.rank().compute_dtype, GetParam());
   const auto got = narrow.logits(ids, {0, 17, 30}), wanted = wide.logits(ids, {0, 17, 30});
   float largest = 0;
   for (const float logit : wanted[2]) largest = std::max(largest, std::abs(logit));
   const float difference = largest_difference(got, wanted);
-  EXPECT_LT(difference, 0.04f * largest);
+  EXPECT_LT(difference, (GetParam() == DType::f16 ? 0.005f : 0.04f) * largest);
   EXPECT_GT(difference, 0) << "compared with itself";
+}
+
+INSTANTIATE_TEST_SUITE_P(DTypes, CudaOnCpuNarrowTest, ::testing::Values(DType::bf16, DType::f16),
+                         [](const auto& dtype) { return std::string(dtype_name(dtype.param)); });
+
+/// A checkpoint of f16 is served in f16, whose rounding is an eighth of bf16's.
+TEST(CudaOnCpuF16Test, ACheckpointOfF16StaysF16FromLoadingToTokens) {
+  EngineConfig config = wide_heads("cuda", "auto");
+  config.model.checkpoint_dtype = DType::f16;
+  const Reference reference = load_reference("llama_tied");
+  HandLoaded model(config);
+  EXPECT_EQ(model.rank().compute_dtype, DType::f16);
+  for (const std::string& note : model.rank().notes) EXPECT_THAT(note, ::testing::Not(HasSubstr("held as")));
+  std::vector<std::vector<int32_t>> ids;
+  for (const bool captures : {false, true}) {
+    config.capture_decodes = captures;
+    const auto outputs = generate(config, mixed_requests(reference));
+    ids.emplace_back();
+    for (const auto& [handle, tokens] : outputs) {
+      for (const TokenOutput& token : tokens) {
+        EXPECT_TRUE(std::isfinite(token.logprob)) << "request " << handle;
+        ids.back().push_back(token.token_id);
+      }
+    }
+  }
+  EXPECT_EQ(ids[0].size(), 4u + 5 + 6 + 7);
+  EXPECT_EQ(ids[0], ids[1]);
 }
 
 TEST(CudaOnCpuBf16Test, ActivationsTakeWhatThePlanSays) {

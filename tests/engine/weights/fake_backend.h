@@ -34,6 +34,7 @@ class FakeWeight : public Weight {
 class FakeBackend : public Backend {
  public:
   bool can_bf16 = true;
+  bool can_f16 = false;
   int allocations_left = 1 << 30;  // of allocate() and prepare_weight() together
   std::atomic<int> num_prepared = 0;
   std::atomic<int> num_open = 0, max_open = 0;  // builders between prepare and finish
@@ -42,7 +43,8 @@ class FakeBackend : public Backend {
   std::string description() const override { return "fake"; }
   DType activation_dtype() const override { return DType::f32; }
   absl::Status check_compute_dtype(DType dtype) const override {
-    if (dtype == DType::f32 || (dtype == DType::bf16 && can_bf16)) return absl::OkStatus();
+    if (dtype == DType::f32 || (dtype == DType::bf16 && can_bf16) || (dtype == DType::f16 && can_f16))
+      return absl::OkStatus();
     return absl::UnimplementedError("no such unit");
   }
 

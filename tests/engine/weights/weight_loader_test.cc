@@ -262,7 +262,21 @@ TEST_F(WeightLoaderTest, DtypeFollowsCheckpointAndBackend) {
   EXPECT_EQ(note, "weights of f16 are held as bf16");
   EXPECT_EQ(*chosen("f32", DType::bf16), DType::f32);
   EXPECT_EQ(note, "weights of bf16 are held as f32");
-  EXPECT_EQ(chosen("f16", DType::f16).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(chosen("f16", DType::f16).status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(chosen("f8", DType::f16).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(chosen("f8", DType::f16).status().message(), "dtype: got \"f8\", wanted auto, f32, bf16 or f16");
+  backend_.can_f16 = true;
+  for (const char* wanted : {"auto", "f16"}) {
+    EXPECT_EQ(*chosen(wanted, DType::f16), DType::f16);
+    EXPECT_EQ(note, "");
+    EXPECT_EQ(wanted_compute_dtype(wanted, DType::f16), DType::f16);
+  }
+  EXPECT_EQ(*chosen("f16", DType::bf16), DType::f16);
+  EXPECT_EQ(note, "weights of bf16 are held as f16");
+  EXPECT_EQ(*chosen("auto", DType::bf16), DType::bf16);
+  EXPECT_EQ(wanted_compute_dtype("auto", DType::bf16), DType::bf16);
+  EXPECT_EQ(wanted_compute_dtype("f32", DType::f16), DType::f32);
+  backend_.can_f16 = false;
   backend_.can_bf16 = false;
   EXPECT_EQ(*chosen("auto", DType::bf16), DType::f32);
   EXPECT_THAT(note, HasSubstr("fake cannot multiply bf16: no such unit"));
