@@ -72,7 +72,7 @@ compile_cuda() {
   say "CUDA: compiled for $1"
   check "resources of the CUDA kernels" /usr/bin/python3 "$root/tests/kernels/cuda/resources.py" \
     "$root/build/cuda/kernels/cuda/libtrireme_cuda_kernels.a"
-  build cuda -- trireme trireme-worker || return
+  build cuda -- trireme trireme-worker trireme-coordinator || return
   gpu_visible || check "programs of preset cuda without a GPU" "$root/tests/e2e/cuda_programs.sh" "$root/build/cuda/bin"
 }
 

@@ -1,6 +1,7 @@
 #!/bin/bash
 # The programs of a build on a machine without a usable GPU: cuda_programs.sh BIN_DIRECTORY. They link neither the NVIDIA
-# driver nor its management library, refuse --backend cuda with one line and a code, and say why auto takes the CPU.
+# driver nor its management library, refuse --backend cuda with one line and a code, and say why auto takes the CPU. A
+# coordinator that such workers wanted to join answers UNAVAILABLE and goes on.
 set -uo pipefail
 bin=$1
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -11,7 +12,7 @@ fi
 faults=0
 fault() { printf 'cuda_programs.sh: %s\n' "$*" >&2; faults=$((faults + 1)); }
 
-for program in trireme trireme-worker; do
+for program in trireme trireme-worker trireme-coordinator; do
   needed=$(readelf --dynamic --wide "$bin/$program" | grep NEEDED) || { fault "$program: not a program"; continue; }
   ! grep -E 'libcuda\.so|libnvidia' <<<"$needed" >&2 || fault "$program links the driver"
 done
@@ -39,4 +40,27 @@ notes=$(timeout 120 "$bin/trireme" bench engine "${shape[@]}" --backend auto --t
   --repeats 1 </dev/null | grep '^note: backend auto')
 [[ $notes == "note: backend auto: the CPU, since "?????????????* ]] || fault "bench engine --backend auto: got '$notes'"
 printf '%s\n' "$notes"
+
+# The whole service: the job ends with the reason, the coordinator stays.
+"$bin/trireme-coordinator" --listen 127.0.0.1:0 --metrics-listen off --log-level error >"$tiny/coordinator" 2>&1 </dev/null &
+coordinator=$!
+trap 'kill $coordinator 2>/dev/null; rm -rf "$tiny"' EXIT
+address=
+for _ in $(seq 600); do
+  address=$(grep -o '127\.0\.0\.1:[0-9]*' "$tiny/coordinator" | head -n 1)
+  [ -z "$address" ] || break
+  sleep 0.1
+done
+if [ -z "$address" ]; then
+  fault "the coordinator did not start: $(cat "$tiny/coordinator")"
+else
+  job=$(timeout 120 "$bin/trireme-worker" "${shape[@]}" --backend cuda --coordinator "$address" 2>&1 </dev/null)
+  [ $? = 78 ] || fault "a worker with a coordinator: got '$job'"
+  [[ $job == *"--backend cuda: "?????????????* ]] || fault "a worker with a coordinator gave no reason: '$job'"
+  answer=$(timeout 60 "$bin/trireme" generate --address "$address" --prompt x --max-tokens 1 2>&1 </dev/null)
+  [ $? != 0 ] || fault "somebody served: '$answer'"
+  [[ $answer == *UNAVAILABLE*"no replica is serving"* ]] || fault "the coordinator: got '$answer', wanted UNAVAILABLE"
+  printf '%s\n%s\n' "$job" "$answer"
+  kill -0 $coordinator || fault "the coordinator is gone"
+fi
 [ $faults = 0 ]
