@@ -97,6 +97,10 @@ __global__ void add_all(int* total, float* sum) {
 
 __global__ void write_beyond(int* out) { dynamic_shared<int>()[blockDim.x] = out[0] = 1; }
 
+/// One element of memory of the device, `offset` from its beginning.
+__global__ void write_at(int* memory, int offset) { memory[offset] = 1; }
+__global__ void read_at(const int* memory, int offset, int* out) { *out = memory[offset]; }
+
 namespace {
 
 cudaLaunchConfig_t config(dim3 grid, dim3 block, size_t shared_bytes = 0) {
@@ -222,6 +226,25 @@ TEST(SimtGuardDeathTest, ALaneThatIsNotThereIsMissed) {
 TEST(SimtGuardDeathTest, SharedMemoryHasAnEnd) {
   int out = 0;
   EXPECT_DEATH(run(write_beyond, config(1, 32, 32 * sizeof(int)), &out), "heap-buffer-overflow");
+}
+
+TEST(SimtGuardDeathTest, GlobalMemoryHasABeginningAndAnEnd) {
+  constexpr int kCount = 100;
+  void* memory = nullptr;
+  ASSERT_EQ(cudaMalloc(&memory, kCount * sizeof(int)), cudaSuccess);
+  int* const ints = static_cast<int*>(memory);
+  int out = 0;
+  for (const int inside : {0, kCount - 1}) {
+    run(write_at, config(1, 1), ints, inside);
+    run(read_at, config(1, 1), ints, inside, &out);
+    EXPECT_EQ(out, 1);
+  }
+  for (const int outside : {-1, kCount}) {
+    EXPECT_DEATH(run(write_at, config(1, 1), ints, outside), "heap-buffer-overflow") << outside;
+    EXPECT_DEATH(run(read_at, config(1, 1), ints, outside, &out), "heap-buffer-overflow") << outside;
+  }
+  ASSERT_EQ(cudaFree(memory), cudaSuccess);
+  EXPECT_DEATH(run(write_at, config(1, 1), ints, 0), "heap-use-after-free");
 }
 #endif
 

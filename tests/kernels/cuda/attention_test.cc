@@ -46,6 +46,14 @@ TEST_P(CudaAttentionTest, MixedBatchesOfEverySizeOfHead) {
   }
 }
 
+TEST_P(CudaAttentionTest, EveryMultipleOfEightUpTo256) {
+  for (int head_dim = 8; head_dim <= 256; head_dim += 8) {
+    SCOPED_TRACE(head_dim);
+    const AttentionShape shape{1, 2, head_dim, 16, {{3, 35}, {1, 1}}};
+    expect_right(shape, spec(shape));
+  }
+}
+
 TEST_P(CudaAttentionTest, EveryGroupingOfHeads) {
   for (const auto& [num_kv_heads, group] : {std::pair{3, 1}, {2, 4}, {1, 8}, {1, 17}}) {
     SCOPED_TRACE(group);
