@@ -57,14 +57,23 @@ bool shapes_agree(const cublasLtMatmulDescOpaque_t& operation, const cublasLtMat
          c.rows == d.rows && c.cols == d.cols;
 }
 
+float rounded(float value, cudaDataType_t type) {
+  float memory = 0;
+  write(&memory, type, 0, value);
+  return read(&memory, type, 0);
+}
+
 void multiply(const Operand& a, const Operand& b, float alpha, float beta, const Operand& c, void* d,
-              const cublasLtMatrixLayoutOpaque_t& layout) {
+              const cublasLtMatrixLayoutOpaque_t& layout, bool rounds_parts) {
   const int64_t cols = static_cast<int64_t>(layout.cols);
 #pragma omp parallel for
   for (int64_t col = 0; col < cols; ++col) {
     for (uint64_t row = 0; row < layout.rows; ++row) {
       float sum = 0;
-      for (uint64_t k = 0; k < a.cols(); ++k) sum += a.at(row, k) * b.at(k, static_cast<uint64_t>(col));
+      for (uint64_t k = 0; k < a.cols(); ++k) {
+        if (rounds_parts && k == a.cols() / 2) sum = rounded(sum, layout.type);
+        sum += a.at(row, k) * b.at(k, static_cast<uint64_t>(col));
+      }
       sum *= alpha;
       // What is not asked for is not read: it may be NaN.
       if (beta != 0) sum += beta * c.at(row, static_cast<uint64_t>(col));
@@ -117,7 +126,7 @@ cublasStatus_t cublasLtMatrixLayoutInit(cublasLtMatrixLayout_t layout, cudaDataT
   return ld < static_cast<int64_t>(rows) ? CUBLAS_STATUS_INVALID_VALUE : CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulPreferenceInit(cublasLtMatmulPreference_t preference) {
-  *preference = {0, {256, 256, 256, 256}};
+  *preference = {0, {256, 256, 256, 256}, CUBLASLT_REDUCTION_SCHEME_MASK};
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
@@ -126,6 +135,9 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
   if (attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES) {
     if (bytes != sizeof preference->workspace_bytes) return CUBLAS_STATUS_INVALID_VALUE;
     std::memcpy(&preference->workspace_bytes, value, bytes);
+  } else if (attribute == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK) {
+    if (bytes != sizeof preference->reductions) return CUBLAS_STATUS_INVALID_VALUE;
+    std::memcpy(&preference->reductions, value, bytes);
   } else {
     if (bytes != sizeof preference->alignment[0]) return CUBLAS_STATUS_INVALID_VALUE;
     std::memcpy(&preference->alignment[attribute - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], value, bytes);
@@ -140,7 +152,9 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   if (!shapes_agree(*operation, *a, *b, *c, *d)) return CUBLAS_STATUS_NOT_SUPPORTED;
   *count = std::min(wanted, d->cols <= 64 ? 3 : 1);
   const uint32_t alignment = *std::min_element(preference->alignment, preference->alignment + 4);
-  for (int i = 0; i < *count; ++i) results[i] = {{i, alignment}, 0, CUBLAS_STATUS_SUCCESS};
+  const bool rounds_parts = (preference->reductions & (CUBLASLT_REDUCTION_SCHEME_INPLACE |
+                                                       CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE)) != 0;
+  for (int i = 0; i < *count; ++i) results[i] = {{i, alignment, rounds_parts}, 0, CUBLAS_STATUS_SUCCESS};
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t operation,
@@ -167,6 +181,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
       right{b, *b_layout, operation->transb == CUBLAS_OP_T}, before{c, *c_layout, false};
   simt::enqueue_work(stream,
                      [=, scale = *static_cast<const float*>(alpha), keep = *static_cast<const float*>(beta),
-                      layout = *d_layout] { multiply(left, right, scale, keep, before, d, layout); });
+                      layout = *d_layout, rounds_parts = algorithm->rounds_parts] {
+                       multiply(left, right, scale, keep, before, d, layout, rounds_parts);
+                     });
   return CUBLAS_STATUS_SUCCESS;
 }

@@ -162,6 +162,23 @@ TEST_P(CudaBackendTest, ManyRowsStartFromTheirBias) {
   expect_close(device_out.floats(), want, tolerances, "sums");
 }
 
+TEST_P(CudaBackendTest, SumsOfManyRowsAreRoundedOnce) {
+  // The first half of each sum has more digits than a narrow dtype, the whole sum has not.
+  const int64_t in = 4096, out = 64, rows = 16;
+  std::vector<float> w(static_cast<size_t>(out * in), 1.0f), x(static_cast<size_t>(rows * in), 0.0f);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t i = 0; i < in; ++i) x[r * in + i] = i < in / 2 ? 1.0f : -1.0f;
+    x[r * in] = 2;
+    x[r * in + 1] = static_cast<float>(2 + r);
+  }
+  const auto packed = weight(w, out, in, dtype());
+  ASSERT_TRUE(backend().reserve_workspace(rows, rows, in, 600).ok());
+  const DeviceMatrix device_x = upload(x, rows, in), device_out = empty(rows, out);
+  backend().matmul(device_x.tensor(), *packed, Tensor(), device_out.tensor());
+  const std::vector<float> sums = device_out.floats();
+  for (int64_t r = 0; r < rows; ++r) EXPECT_EQ(sums[r * out], static_cast<float>(2 + r)) << "row " << r;
+}
+
 TEST_P(CudaBackendTest, AWarmedUpStepTakesNoMoreMemory) {
   const auto w = weight(normal_values(40 * 96, 1), 40, 96, dtype());
   ASSERT_TRUE(backend().reserve_workspace(64, 8, 96, 600).ok());
