@@ -70,6 +70,18 @@ absl::Status judge_driver(const DeviceFacts& facts) {
   return absl::OkStatus();
 }
 
+/// A driver that is there and cannot even count its devices: none is visible then, which is not why.
+absl::Status judge_start(const DeviceFacts& facts) {
+  if (facts.opened == OpenResult::not_ready) {
+    return absl::UnavailableError(
+        absl::StrCat("the NVIDIA driver is not ready: ", facts.error,
+                     "; on machines with NVSwitch the nvidia-fabricmanager service has to run"));
+  }
+  const bool told = facts.opened == OpenResult::open || facts.opened == OpenResult::no_device;
+  if (told || facts.num_devices > 0) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("the NVIDIA driver does not start: ", facts.error));
+}
+
 absl::Status judge_presence(const DeviceFacts& facts) {
   const std::string seen = facts.visible_devices.empty()
                                ? ""
@@ -175,7 +187,7 @@ absl::StatusOr<Build> parse_architectures(const std::string& list) {
 
 absl::StatusOr<std::vector<std::string>> judge_device(const DeviceFacts& facts, const Build& build) {
   std::vector<std::string> notes;
-  for (auto judge : {judge_driver, judge_presence, judge_opening}) {
+  for (auto judge : {judge_driver, judge_start, judge_presence, judge_opening}) {
     if (absl::Status status = judge(facts); !status.ok()) return status;
   }
   if (absl::Status status = judge_architecture(facts, build, notes); !status.ok()) return status;

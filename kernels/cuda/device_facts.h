@@ -23,7 +23,15 @@ struct BuildArchitecture {
 absl::StatusOr<std::vector<BuildArchitecture>> parse_architectures(const std::string& list);
 
 /// What opening a device ended with.
-enum class OpenResult { open, driver_too_old, no_device, busy, broken, failed };
+enum class OpenResult {
+  open,
+  driver_too_old,
+  no_device,
+  not_ready,  // the system's driver has not finished starting: on machines with NVSwitch its fabric manager
+  busy,
+  broken,
+  failed
+};
 
 /// What driver, runtime and NVML say of one device. Versions are 1000 * major + 10 * minor.
 struct DeviceFacts {
@@ -52,7 +60,7 @@ inline constexpr int kLeastMajor = 8;
 
 /// OK with sentences that the user should know of, or why the device cannot be used, with what to do about
 /// it: FAILED_PRECONDITION where driver, device and build do not go together, UNAVAILABLE where the device is
-/// busy, INTERNAL where it is broken.
+/// busy or the driver not ready, INTERNAL where one is broken.
 absl::StatusOr<std::vector<std::string>> judge_device(const DeviceFacts& facts,
                                                       const std::vector<BuildArchitecture>& build);
 

@@ -20,6 +20,8 @@ OpenResult result_of(cudaError_t error) {
       return OpenResult::driver_too_old;
     case cudaErrorNoDevice:
       return OpenResult::no_device;
+    case cudaErrorSystemNotReady:
+      return OpenResult::not_ready;
     case cudaErrorDevicesUnavailable:
     case cudaErrorDeviceAlreadyInUse:
       return OpenResult::busy;

@@ -73,6 +73,17 @@ TEST(DeviceFactsTest, NoGpuTellsWhatHidesThem) {
   expect_refused(facts, absl::StatusCode::kFailedPrecondition, {"CUDA_VISIBLE_DEVICES is -1"});
 }
 
+TEST(DeviceFactsTest, ADriverThatDoesNotStartTellsWhyInsteadOfThatItHasNoGpu) {
+  DeviceFacts facts;
+  facts.driver_version = facts.runtime_version = 13000;
+  facts.opened = OpenResult::not_ready;
+  facts.error = "system not yet initialized (cudaErrorSystemNotReady)";
+  expect_refused(facts, absl::StatusCode::kUnavailable, {facts.error, "nvidia-fabricmanager"});
+  facts.opened = OpenResult::failed;
+  facts.error = "system has unsupported display driver / cuda driver combination";
+  expect_refused(facts, absl::StatusCode::kInternal, {"does not start", facts.error});
+}
+
 TEST(DeviceFactsTest, ADeviceBeyondTheLastNamesTheRange) {
   DeviceFacts facts = hopper();
   facts.ordinal = 2;
