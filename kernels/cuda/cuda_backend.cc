@@ -174,6 +174,7 @@ void CudaBackend::measure_products(int64_t max_tokens, int64_t max_seqs, int64_t
       const size_t x_bytes = static_cast<size_t>(rows * matrix.cols) * dtype_bytes(dtype_),
                    out_bytes = static_cast<size_t>(rows * matrix.rows) * dtype_bytes(out_dtype);
       if (x_bytes + out_bytes > kMostMeasuredBytes) break;
+      if (gemm_.has_measured(matrix, rows, dtype_, out_dtype)) continue;  // for another layer
       // Without the memory the library's own choices will do.
       absl::StatusOr<Memory> x = Memory::allocate(Memory::Place::device, x_bytes, "measuring products"),
                              out = Memory::allocate(Memory::Place::device, out_bytes, "measuring products");

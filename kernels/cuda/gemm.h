@@ -33,6 +33,11 @@ class Gemm {
   /// numbers of rows of its class (9 to 16, 17 to 32, ...). Waits for the device; `out` is overwritten.
   void measure(const Tensor& x, const Tensor& weight, const Tensor& out);
 
+  /// Whether there is nothing left to measure for a class of rows of such a product.
+  bool has_measured(const Tensor& weight, int64_t rows_of_class, DType dtype, DType out_dtype) const {
+    return choices_.count({weight.rows, weight.cols, rows_of_class, dtype, out_dtype}) > 0;
+  }
+
   /// Choices made so far.
   int64_t num_choices() const { return static_cast<int64_t>(choices_.size()); }
 
