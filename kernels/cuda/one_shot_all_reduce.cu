@@ -57,10 +57,14 @@ __global__ void __launch_bounds__(kThreads)
     store(part + i, values);
   }
   __syncthreads();
+  // One instruction of several threads tells all ranks: each waits until what was written can be seen
+  // everywhere, and one after the other these waits would add up.
+  uint32_t* told = nullptr;
 #pragma unroll
   for (unsigned peer = 0; peer < kRanks; ++peer) {
-    if (threadIdx.x == peer) publish(calls_of(peers.memory[peer], blockIdx.x, rank), call);
+    if (threadIdx.x == peer) told = calls_of(peers.memory[peer], blockIdx.x, rank);
   }
+  if (told != nullptr) publish(told, call);
   __syncthreads();  // all ranks are told before any is waited for
   if (threadIdx.x < kRanks) wait_until_published(calls_of(own, blockIdx.x, threadIdx.x), call);
   __syncthreads();

@@ -5,8 +5,8 @@ resources.py FILE...    object files, libraries or programs with uncompressed de
 
 Reads the machine code itself, so that it needs no tool of the CUDA Toolkit: registers, static shared memory, stack, and
 how many instructions of each kind that speed hangs on. Fails when a kernel uses local memory (spilled registers, arrays
-that are indexed at run time) unless LOCAL_MEMORY allows it, when a kernel lacks what WANTED says, and when an entry of
-either list matches no kernel. Exit code 0: all well; 1: a kernel is not as it should be; 2: nothing to look at.
+that are indexed at run time) unless LOCAL_MEMORY allows it, when a kernel lacks what WANTED says or has more than MOST
+says, and when an entry of a list matches no kernel. Exit code 0: all well; 1: a kernel is not as it should be; 2: nothing to look at.
 """
 
 import re
@@ -34,6 +34,12 @@ WANTED = [
     (rf"rms_norm_kernel<{VECTOR}, true>", {"LDG.128": 4, "STG.128": 2}),
 ]
 
+# Most instructions of a kind.
+MOST = [
+    # Each waits until all memory of all devices has what was written: one for all ranks that are told.
+    (r"one_shot_kernel<", {"MEMBAR": 1}),
+]
+
 # Kernels that may use local memory: most instructions that load or store it, and why that is no loss.
 LOCAL_MEMORY = [
     (rf"attention_kernel<{HALF}, 256, ", 32, "no model that is loaded has heads of 256; beside 130 HMMA of a tile it is little"),
@@ -42,7 +48,7 @@ LOCAL_MEMORY = [
     (r"rope_and_store_kv_kernel<", 5, "angles beyond 105,615 radians: the first pair of elements of tokens beyond that position"),
 ]
 
-COLUMNS = ("LDG.128", "STG.128", "LDGSTS.128", "LDSM", "HMMA", "HGMMA", "local")
+COLUMNS = ("LDG.128", "STG.128", "LDGSTS.128", "LDSM", "HMMA", "HGMMA", "MEMBAR", "local")
 MACHINE_CUDA = 190
 BITS_128 = 6  # of the field for the size of an access
 Kernel = namedtuple("Kernel", "name arch registers shared stack counts")
@@ -69,6 +75,8 @@ def count_instructions(code):
             counts["HMMA"] += 1
         elif operation in (0x9F0, 0xDF0):
             counts["HGMMA"] += 1
+        elif operation == 0x992:
+            counts["MEMBAR"] += 1
         elif operation in (0x983, 0x387):
             counts["local"] += 1
     return counts
@@ -151,17 +159,18 @@ def kernels_of(path):
     return sorted(kernel._replace(name=short_name(name)) for kernel, name in zip(kernels, readable))
 
 
-def faults_of(kernels, wanted=None, local_memory=None):
+def faults_of(kernels, wanted=None, local_memory=None, most=None):
     """One sentence for each thing that is not as it should be."""
     wanted = WANTED if wanted is None else wanted
     local_memory = LOCAL_MEMORY if local_memory is None else local_memory
+    most = MOST if most is None else most
     faults = []
-    for pattern in [entry[0] for entry in wanted] + [entry[0] for entry in local_memory]:
+    for pattern, *_ in [*wanted, *most, *local_memory]:
         if not any(re.match(pattern, kernel.name) for kernel in kernels):
             faults.append(f"no kernel matches {pattern}")
     for kernel in kernels:
         where = f"{kernel.name} for {kernel.arch}"
-        allowed = max((most for pattern, most, _ in local_memory if re.match(pattern, kernel.name)), default=0)
+        allowed = max((number for pattern, number, _ in local_memory if re.match(pattern, kernel.name)), default=0)
         if kernel.counts["local"] > allowed:
             faults.append(f"{where}: {kernel.counts['local']} instructions on local memory, wanted at most {allowed} "
                           f"(stack of {kernel.stack} bytes)")
@@ -169,6 +178,10 @@ def faults_of(kernels, wanted=None, local_memory=None):
             if re.match(pattern, kernel.name):
                 faults += [f"{where}: {kernel.counts[column]} {column}, wanted at least {number}"
                            for column, number in least.items() if kernel.counts[column] < number]
+        for pattern, bounds in most:
+            if re.match(pattern, kernel.name):
+                faults += [f"{where}: {kernel.counts[column]} {column}, wanted at most {number}"
+                           for column, number in bounds.items() if kernel.counts[column] > number]
     return faults
 
 

@@ -13,8 +13,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 import resources  # noqa: E402
 
-LDG_128, LDG_32, STG_128, LDL, STL, HMMA, LDSM = (
-    (0x981, 6), (0x981, 4), (0x986, 6), (0x983, 4), (0x387, 4), (0x23C, 0), (0x83B, 4))
+LDG_128, LDG_32, STG_128, LDL, STL, HMMA, LDSM, MEMBAR = (
+    (0x981, 6), (0x981, 4), (0x986, 6), (0x983, 4), (0x387, 4), (0x23C, 0), (0x83B, 4), (0x992, 0))
 
 
 def code_of(instructions):
@@ -60,10 +60,10 @@ class ResourcesTest(unittest.TestCase):
         return resources.kernels_of(path)
 
     def test_counts_are_those_of_the_code(self):
-        kernel, = self.kernels(image_of("_Z3addPf", [LDG_128, LDG_128, LDG_32, STG_128, HMMA, LDSM, LDL, STL], 77, 48))
+        kernel, = self.kernels(image_of("_Z3addPf", [LDG_128, LDG_128, LDG_32, STG_128, HMMA, LDSM, LDL, STL, MEMBAR], 77, 48))
         self.assertEqual((kernel.name, kernel.arch, kernel.registers, kernel.stack), ("add", 90, 77, 48))
         self.assertEqual(kernel.counts, {"LDG.128": 2, "STG.128": 1, "LDGSTS.128": 0, "LDSM": 1, "HMMA": 1, "HGMMA": 0,
-                                         "local": 2})
+                                         "MEMBAR": 1, "local": 2})
 
     def test_several_images_and_other_elf_files_between_them(self):
         kernels = self.kernels(image_of("_Z1bv", []), image_of("_Z1xv", [], machine=62), image_of("_Z1av", []))
@@ -71,20 +71,26 @@ class ResourcesTest(unittest.TestCase):
 
     def test_local_memory_is_a_fault_unless_allowed(self):
         kernels = self.kernels(image_of("_Z3addPf", [STL, LDL, LDL], stack=16))
-        fault, = resources.faults_of(kernels, [], [])
+        fault, = resources.faults_of(kernels, [], [], [])
         self.assertIn("add for 90: 3 instructions on local memory, wanted at most 0 (stack of 16 bytes)", fault)
-        self.assertEqual(resources.faults_of(kernels, [], [("add", 3, "why")]), [])
-        self.assertEqual(len(resources.faults_of(kernels, [], [("add", 2, "why")])), 1)
+        self.assertEqual(resources.faults_of(kernels, [], [("add", 3, "why")], []), [])
+        self.assertEqual(len(resources.faults_of(kernels, [], [("add", 2, "why")], [])), 1)
+
+    def test_more_than_the_most_is_a_fault(self):
+        kernels = self.kernels(image_of("_Z3addPf", [MEMBAR, MEMBAR]))
+        self.assertEqual(resources.faults_of(kernels, [], [], [("add", {"MEMBAR": 2})]), [])
+        self.assertEqual(resources.faults_of(kernels, [], [], [("add", {"MEMBAR": 1})]),
+                         ["add for 90: 2 MEMBAR, wanted at most 1"])
 
     def test_narrow_loads_and_missing_tensor_cores_are_faults(self):
         kernels = self.kernels(image_of("_Z3addPf", [LDG_32, LDG_128]))
-        self.assertEqual(resources.faults_of(kernels, [("add", {"LDG.128": 1})], []), [])
-        self.assertEqual(resources.faults_of(kernels, [("add", {"LDG.128": 2, "HMMA": 1})], []),
+        self.assertEqual(resources.faults_of(kernels, [("add", {"LDG.128": 1})], [], []), [])
+        self.assertEqual(resources.faults_of(kernels, [("add", {"LDG.128": 2, "HMMA": 1})], [], []),
                          ["add for 90: 1 LDG.128, wanted at least 2", "add for 90: 0 HMMA, wanted at least 1"])
 
     def test_a_rule_for_a_kernel_that_is_not_there_is_a_fault(self):
         kernels = self.kernels(image_of("_Z3addPf", []))
-        self.assertEqual(len(resources.faults_of(kernels, [("sub", {})], [("mul", 1, "why")])), 2)
+        self.assertEqual(len(resources.faults_of(kernels, [("sub", {})], [("mul", 1, "why")], [("div", {})])), 3)
 
     def test_names_lose_result_namespaces_and_parameters(self):
         self.assertEqual(resources.short_name("void trireme::cuda::(anonymous namespace)::add_kernel<__half, 8>"
@@ -112,7 +118,7 @@ class ResourcesTest(unittest.TestCase):
         self.assertEqual([kernel.name for kernel in kernels], ["add_kernel", "copy_kernel<float, 4>", "wide_copy_kernel<float4, 1>"])
         self.assertTrue(all(kernel.arch == 90 and kernel.registers > 4 for kernel in kernels))
         wide = {"LDG.128": 1, "STG.128": 1}
-        faults = resources.faults_of(kernels, [("copy_kernel", wide), ("wide_copy_kernel", wide)], [])
+        faults = resources.faults_of(kernels, [("copy_kernel", wide), ("wide_copy_kernel", wide)], [], [])
         self.assertEqual(len(faults), 3, faults)
         self.assertRegex(faults[0], r"add_kernel for 90: \d+ instructions on local memory")
         self.assertEqual(faults[1:], ["copy_kernel<float, 4> for 90: 0 LDG.128, wanted at least 1",
