@@ -129,13 +129,15 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 
   const int begin_tile = range.begin / kTileTokens, end_tile = (range.end - 1) / kTileTokens + 1;
   const int tiles_per_segment = a.segment_tokens / kTileTokens;
+  const auto find = [&](int tile) {
+    return find_token(a, sequence, kv_head, view.context_len, tile * kTileTokens);
+  };
 #pragma unroll
   for (int s = 0; s < kStages - 1; ++s) {
-    if (begin_tile + s < end_tile)
-      load_tile<T, kHeadDim, kWarps, kStages>(a, sequence, kv_head, view.context_len,
-                                              (begin_tile + s) * kTileTokens, s);
+    if (begin_tile + s < end_tile) load_tile<T, kHeadDim, kWarps, kStages>(a, find(begin_tile + s), s);
     commit_copies();
   }
+  int found = find(begin_tile + kStages - 1);
   WarpState<kHeadDim> state;
   state.clear();
   bool merged = false;
@@ -143,10 +145,9 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     const int next = tile + kStages - 1;
     wait_for_copies<kStages - 2>();
     __syncthreads();  // all copies of this tile are here, and nobody reads the one before any more
-    if (next < end_tile)
-      load_tile<T, kHeadDim, kWarps, kStages>(a, sequence, kv_head, view.context_len, next * kTileTokens,
-                                              (next - begin_tile) % kStages);
+    if (next < end_tile) load_tile<T, kHeadDim, kWarps, kStages>(a, found, (next - begin_tile) % kStages);
     commit_copies();
+    found = find(next + 1);
     if (!kPartial && tile > begin_tile && tile % tiles_per_segment == 0) {
       if (merged) merge_total(state, Shared::state());
       save_total(state, Shared::state());

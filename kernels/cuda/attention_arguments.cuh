@@ -50,11 +50,17 @@ __device__ __forceinline__ int64_t cache_offset(const AttentionArguments<T>& a, 
   return ((block * a.num_kv_heads + kv_head) * a.block_size + token % a.block_size) * a.head_dim;
 }
 
+/// A scaled score where scores are capped.
+template <typename T>
+__device__ __forceinline__ float capped(const AttentionArguments<T>& a, float score) {
+  return a.softcap * tanhf(score / a.softcap);
+}
+
 /// q · k as the exponent of 2 that softmax takes.
 template <typename T>
 __device__ __forceinline__ float exponent(const AttentionArguments<T>& a, float product) {
   float score = product * a.scale;
-  if (a.softcap > 0) score = a.softcap * tanhf(score / a.softcap);
+  if (a.softcap > 0) score = capped(a, score);
   return score * kLog2e;
 }
 

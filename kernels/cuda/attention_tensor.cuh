@@ -69,19 +69,49 @@ struct AttentionShared {
   }
 };
 
-/// Starts the copies of one tile of keys and one of values. Tokens beyond the context become zeros: their
-/// weight is zero, and zero times what never was written may be NaN.
+/// Where the lane's token of a tile is among the cache's rows of head_dim elements: -1 beyond the context.
+/// Each lane looks one token up for all of its warp, and a tile ahead of the copies: a division and an answer
+/// of the block table for each 16 bytes would take longer than the bytes do.
+template <typename T>
+__device__ __forceinline__ int find_token(const AttentionArguments<T>& a, int sequence, int kv_head,
+                                          int context_len, int first_token) {
+  static_assert(kTileTokens == kWarpSize);
+  const int token = first_token + static_cast<int>(threadIdx.x) % kWarpSize;
+  if (token >= context_len) return -1;
+  const int block = a.block_tables[sequence * a.table_stride + token / a.block_size];
+  // 2^31 rows of keys are 256 GiB at the least, in one layer.
+  return (block * a.num_kv_heads + kv_head) * a.block_size + token % a.block_size;
+}
+
+/// Starts the copies of one tile of keys and one of values, by the lanes' find_token(). Tokens beyond the
+/// context become zeros: their weight is zero, and zero times what never was written may be NaN.
 template <typename T, int kHeadDim, int kWarps, int kStages>
-__device__ __forceinline__ void load_tile(const AttentionArguments<T>& a, int sequence, int kv_head,
-                                          int context_len, int first_token, int stage) {
+__device__ __forceinline__ void load_tile(const AttentionArguments<T>& a, int found, int stage) {
   using Shared = AttentionShared<T, kHeadDim, kWarps, kStages>;
   constexpr int kChunks = kHeadDim / 8;  // of 16 bytes, to a row
-  for (int i = static_cast<int>(threadIdx.x); i < kTileTokens * kChunks; i += kWarps * kWarpSize) {
-    const int row = i / kChunks, column = i % kChunks * 8, token = first_token + row;
-    const bool valid = token < context_len;
-    const int64_t source = valid ? cache_offset(a, sequence, kv_head, token) + column : 0;
-    copy_async_16(Shared::keys(stage) + row * Shared::kRowStride + column, a.keys + source, valid);
-    copy_async_16(Shared::values(stage) + row * Shared::kRowStride + column, a.values + source, valid);
+  constexpr int kThreads = kWarps * kWarpSize, kPasses = (kTileTokens * kChunks + kThreads - 1) / kThreads;
+  constexpr int kAtOnce = kPasses < 4 ? kPasses : 4;  // tokens that a lane asks for before it copies
+  constexpr bool kWhole = kTileTokens * kChunks % (kThreads * kAtOnce) == 0;
+  const int thread = static_cast<int>(threadIdx.x);
+  int token = thread / kChunks, column = thread % kChunks;
+#pragma unroll 1
+  for (int pass = 0; pass < kPasses; pass += kAtOnce) {
+    int tokens[kAtOnce], columns[kAtOnce], rows[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      tokens[i] = token, columns[i] = column * 8;
+      rows[i] = __shfl_sync(kAllLanes, found, token % kTileTokens);
+      token += kThreads / kChunks, column += kThreads % kChunks;
+      if (kThreads % kChunks != 0 && column >= kChunks) column -= kChunks, ++token;
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      if (!kWhole && tokens[i] >= kTileTokens) continue;  // a warp's all or none
+      const int64_t source = int64_t{max(rows[i], 0)} * kHeadDim + columns[i];
+      const int place = tokens[i] * Shared::kRowStride + columns[i];
+      copy_async_16(Shared::keys(stage) + place, a.keys + source, rows[i] >= 0);
+      copy_async_16(Shared::values(stage) + place, a.values + source, rows[i] >= 0);
+    }
   }
 }
 
@@ -104,6 +134,18 @@ __device__ __forceinline__ void attend(const AttentionArguments<T>& a, const uin
       multiply_add<T>(scores[n + 1], q[k], right);
     }
   }
+  // One branch for all scores: at each, it would keep them from being computed side by side.
+  if (a.softcap > 0) {
+#pragma unroll
+    for (int n = 0; n < kTileTokens / 8; ++n)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) scores[n][i] = capped(a, __fmul_rn(scores[n][i], a.scale));
+  } else {
+#pragma unroll
+    for (int n = 0; n < kTileTokens / 8; ++n)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) scores[n][i] = __fmul_rn(scores[n][i], a.scale);
+  }
   float tile_max[2] = {-INFINITY, -INFINITY};
 #pragma unroll
   for (int n = 0; n < kTileTokens / 8; ++n) {
@@ -111,7 +153,7 @@ __device__ __forceinline__ void attend(const AttentionArguments<T>& a, const uin
     for (int i = 0; i < 4; ++i) {
       const int token = first_token + n * 8 + lane % 4 * 2 + i % 2;
       const bool visible = token >= first[i / 2] && token <= last[i / 2];
-      scores[n][i] = visible ? exponent(a, scores[n][i]) : -INFINITY;
+      scores[n][i] = visible ? __fmul_rn(scores[n][i], kLog2e) : -INFINITY;
       tile_max[i / 2] = fmaxf(tile_max[i / 2], scores[n][i]);
     }
   }
