@@ -14,8 +14,8 @@
 namespace trireme::cuda {
 namespace {
 
-constexpr int kStages = 2;
 constexpr int kChunkWarps = 4;
+constexpr int kMergeThreads = 128;
 
 /// The tokens that rows [first_row, first_row + num_rows) of a sequence see between them: [begin, end).
 struct TokenRange {
@@ -98,7 +98,8 @@ __device__ __forceinline__ void load_queries(const AttentionArguments<T>& a, con
 template <typename T, int kHeadDim, int kWarps, bool kPartial>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     attention_kernel(AttentionArguments<T> a, int partial_rows) {
-  using Shared = AttentionShared<T, kHeadDim, kWarps, kStages>;
+  using Shared = AttentionShared<T, kHeadDim, kWarps, kPartial>;
+  constexpr int kStages = Shared::kStages;
   const int kv_head = static_cast<int>(blockIdx.y), sequence = static_cast<int>(blockIdx.z);
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize,
             lane = static_cast<int>(threadIdx.x) % kWarpSize;
@@ -134,7 +135,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   };
 #pragma unroll
   for (int s = 0; s < kStages - 1; ++s) {
-    if (begin_tile + s < end_tile) load_tile<T, kHeadDim, kWarps, kStages>(a, find(begin_tile + s), s);
+    if (begin_tile + s < end_tile) load_tile<T, kHeadDim, kWarps, kPartial>(a, find(begin_tile + s), s);
     commit_copies();
   }
   int found = find(begin_tile + kStages - 1);
@@ -145,7 +146,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     const int next = tile + kStages - 1;
     wait_for_copies<kStages - 2>();
     __syncthreads();  // all copies of this tile are here, and nobody reads the one before any more
-    if (next < end_tile) load_tile<T, kHeadDim, kWarps, kStages>(a, found, (next - begin_tile) % kStages);
+    if (next < end_tile) load_tile<T, kHeadDim, kWarps, kPartial>(a, found, (next - begin_tile) % kStages);
     commit_copies();
     found = find(next + 1);
     if (!kPartial && tile > begin_tile && tile % tiles_per_segment == 0) {
@@ -168,34 +169,43 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   write_rows<T, kHeadDim, kPartial>(a, view, kv_head, rows, state, partial, partial_rows);
 }
 
-/// Merges the segments of each sequence with at most 16 rows, in order. Block x: KV head, y: sequence.
+/// Merges the segments of each sequence with at most 16 rows, in order. Block x: kMergeThreads values of the
+/// rows, y: KV head, z: sequence.
 template <typename T>
-__global__ void merge_kernel(AttentionArguments<T> a, int partial_rows) {
-  const int kv_head = static_cast<int>(blockIdx.x), sequence = static_cast<int>(blockIdx.y);
+__global__ void __launch_bounds__(kMergeThreads) merge_kernel(AttentionArguments<T> a, int partial_rows) {
+  constexpr int kAtOnce = 8;  // segments that are asked for before the first is needed
+  const int kv_head = static_cast<int>(blockIdx.y), sequence = static_cast<int>(blockIdx.z);
   const SequenceView view(a, sequence);
   const int num_rows = view.query_len * a.group;
-  if (num_rows > kRowsPerWarp) return;
+  const int i = static_cast<int>(blockIdx.x) * kMergeThreads + static_cast<int>(threadIdx.x);
+  if (num_rows > kRowsPerWarp || i >= num_rows * a.head_dim) return;
   const TokenRange range(a, view, 0, num_rows);
   const int begin = range.begin / a.segment_tokens, end = (range.end - 1) / a.segment_tokens + 1;
-  const int stride = partial_floats(partial_rows, a.head_dim);
-  const float* first =
-      a.partials + ((int64_t{sequence} * a.num_kv_heads + kv_head) * a.num_segments + begin) * stride;
-  for (int i = static_cast<int>(threadIdx.x); i < num_rows * a.head_dim; i += static_cast<int>(blockDim.x)) {
-    const int row = i / a.head_dim;
-    const float* partial = first;
-    float value = partial[i], sum = partial[partial_rows * a.head_dim + row];
-    float maximum = partial[partial_rows * (a.head_dim + 1) + row];
-    for (int segment = begin + 1; segment < end; ++segment) {
-      partial += stride;
-      const Merge merge(maximum, partial[partial_rows * (a.head_dim + 1) + row]);
-      value = merge(value, partial[i]);
-      sum = merge(sum, partial[partial_rows * a.head_dim + row]);
+  const int stride = partial_floats(partial_rows, a.head_dim), row = i / a.head_dim;
+  const float* of_sequence =
+      a.partials + (int64_t{sequence} * a.num_kv_heads + kv_head) * a.num_segments * stride;
+  const int sum_place = partial_rows * a.head_dim + row, max_place = sum_place + partial_rows;
+  const float* partial = of_sequence + int64_t{begin} * stride;
+  float value = partial[i], sum = partial[sum_place], maximum = partial[max_place];
+  for (int segment = begin + 1; segment < end; segment += kAtOnce) {
+    float values[kAtOnce], sums[kAtOnce], maxima[kAtOnce];
+#pragma unroll
+    for (int s = 0; s < kAtOnce; ++s) {
+      partial = of_sequence + int64_t{min(segment + s, end - 1)} * stride;
+      values[s] = partial[i], sums[s] = partial[sum_place], maxima[s] = partial[max_place];
+    }
+#pragma unroll
+    for (int s = 0; s < kAtOnce; ++s) {
+      if (segment + s >= end) continue;
+      const Merge merge(maximum, maxima[s]);
+      value = merge(value, values[s]);
+      sum = merge(sum, sums[s]);
       maximum = merge.max;
     }
-    a.out[(view.first_query + row / a.group) * a.out_stride +
-          int64_t{kv_head * a.group + row % a.group} * a.head_dim + i % a.head_dim] =
-        from_float<T>(value / sum);
   }
+  a.out[(view.first_query + row / a.group) * a.out_stride +
+        int64_t{kv_head * a.group + row % a.group} * a.head_dim + i % a.head_dim] =
+      from_float<T>(value / sum);
 }
 
 unsigned count(int64_t value) { return static_cast<unsigned>(value); }
@@ -206,7 +216,7 @@ void attend_chunks(cudaStream_t stream, const AttentionArguments<T>& a, const Ra
   const dim3 grid(count((batch.max_query_len * a.group + kRows - 1) / kRows), count(a.num_kv_heads),
                   count(batch.num_seqs));
   launch(stream, "attention of chunks", attention_kernel<T, kHeadDim, kChunkWarps, false>, grid,
-         dim3(kChunkWarps * kWarpSize), AttentionShared<T, kHeadDim, kChunkWarps, kStages>::kBytes, a, 0);
+         dim3(kChunkWarps * kWarpSize), AttentionShared<T, kHeadDim, kChunkWarps, false>::kBytes, a, 0);
 }
 
 template <typename T, int kHeadDim>
@@ -217,19 +227,21 @@ void attend_tokens(cudaStream_t stream, AttentionArguments<T> a, const RaggedBat
   a.num_segments = static_cast<int>((batch.max_context_len + a.segment_tokens - 1) / a.segment_tokens);
   const size_t bytes =
       static_cast<size_t>(pairs * a.num_segments * partial_floats(rows, kHeadDim)) * sizeof(float);
-  constexpr size_t kShared = AttentionShared<T, kHeadDim, 1, kStages>::kBytes;
   // Two blocks to a multiprocessor keep its memory busy; with fewer, the contexts are shared out.
   if (a.num_segments == 1 || pairs >= 2 * workspace.num_multiprocessors || bytes > workspace.bytes) {
     launch(stream, "attention of tokens", attention_kernel<T, kHeadDim, 1, false>,
-           dim3(1, count(a.num_kv_heads), count(batch.num_seqs)), dim3(kWarpSize), kShared, a, 0);
+           dim3(1, count(a.num_kv_heads), count(batch.num_seqs)), dim3(kWarpSize),
+           AttentionShared<T, kHeadDim, 1, false>::kBytes, a, 0);
     return;
   }
   a.partials = workspace.data;
   launch(stream, "attention of segments", attention_kernel<T, kHeadDim, 1, true>,
-         dim3(count(a.num_segments), count(a.num_kv_heads), count(batch.num_seqs)), dim3(kWarpSize), kShared,
-         a, rows);
-  launch(stream, "merge of segments", merge_kernel<T>, dim3(count(a.num_kv_heads), count(batch.num_seqs)),
-         dim3(256), 0, a, rows);
+         dim3(count(a.num_segments), count(a.num_kv_heads), count(batch.num_seqs)), dim3(kWarpSize),
+         AttentionShared<T, kHeadDim, 1, true>::kBytes, a, rows);
+  launch(stream, "merge of segments", merge_kernel<T>,
+         dim3(count((rows * kHeadDim + kMergeThreads - 1) / kMergeThreads), count(a.num_kv_heads),
+              count(batch.num_seqs)),
+         dim3(kMergeThreads), 0, a, rows);
 }
 
 template <typename T, int kHeadDim>
@@ -282,7 +294,7 @@ size_t tensor_attention_shared_bytes(DType dtype, int head_dim) {
   if (dtype != DType::bf16 && dtype != DType::f16) return 0;
   size_t bytes = 0;
   with_tensor_head_dim(head_dim, [&](auto dim) {
-    bytes = AttentionShared<__half, decltype(dim)::value, kChunkWarps, kStages>::kBytes;
+    bytes = AttentionShared<__half, decltype(dim)::value, kChunkWarps, false>::kBytes;
   });
   return bytes;
 }

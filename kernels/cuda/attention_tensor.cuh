@@ -45,16 +45,18 @@ struct WarpState {
 };
 
 /// Shared memory of a block with kWarps warps: stages of key and value tiles, then the merged state of the
-/// segments before this one, each lane's own.
-template <typename T, int kHeadDim, int kWarps, int kStages>
+/// segments before this one, each lane's own. A block with one segment (kPartial) merges nothing; there are
+/// few of them, and each has one more tile on its way.
+template <typename T, int kHeadDim, int kWarps, bool kPartial>
 struct AttentionShared {
+  static constexpr int kStages = kPartial ? 3 : 2;
   // 16 bytes more than a row needs: the eight rows of a matrix then lie in different banks.
   static constexpr int kRowStride = kHeadDim + 8;
   static constexpr int kTileElements = kTileTokens * kRowStride;
   static constexpr size_t kTileBytes = 2 * kStages * kTileElements * sizeof(T);
   static constexpr int kStateFloats = kHeadDim / 8 * 4 + 4 + 2;
   static constexpr size_t kBytes =
-      kTileBytes + static_cast<size_t>(kWarps) * kStateFloats * kWarpSize * sizeof(float);
+      kTileBytes + (kPartial ? 0 : static_cast<size_t>(kWarps) * kStateFloats * kWarpSize * sizeof(float));
 
   static __device__ __forceinline__ T* keys(int stage) {
     return dynamic_shared<T>() + 2 * stage * kTileElements;
@@ -85,9 +87,9 @@ __device__ __forceinline__ int find_token(const AttentionArguments<T>& a, int se
 
 /// Starts the copies of one tile of keys and one of values, by the lanes' find_token(). Tokens beyond the
 /// context become zeros: their weight is zero, and zero times what never was written may be NaN.
-template <typename T, int kHeadDim, int kWarps, int kStages>
+template <typename T, int kHeadDim, int kWarps, bool kPartial>
 __device__ __forceinline__ void load_tile(const AttentionArguments<T>& a, int found, int stage) {
-  using Shared = AttentionShared<T, kHeadDim, kWarps, kStages>;
+  using Shared = AttentionShared<T, kHeadDim, kWarps, kPartial>;
   constexpr int kChunks = kHeadDim / 8;  // of 16 bytes, to a row
   constexpr int kThreads = kWarps * kWarpSize, kPasses = (kTileTokens * kChunks + kThreads - 1) / kThreads;
   constexpr int kAtOnce = kPasses < 4 ? kPasses : 4;  // tokens that a lane asks for before it copies
