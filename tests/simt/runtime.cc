@@ -52,6 +52,7 @@ struct SimtGraph {
 };
 struct SimtGraphExec {
   std::shared_ptr<const SimtRecording> recording;
+  size_t bytes = 0;  // of the device
 };
 
 struct SimtEvent {
@@ -82,7 +83,8 @@ std::atomic<size_t> device_shared_bytes =
     227 * 1024;  // compute capability 9.0, CUDA C++ Programming Guide, table of limits
 constexpr size_t kDefaultSharedBytes = 48 * 1024;
 constexpr uint32_t kMaxBlockThreads = 1024, kMaxBlockZ = 64;
-constexpr size_t kDeviceBytes = size_t{8} << 30;
+std::atomic<size_t> device_bytes = size_t{8} << 30;
+constexpr size_t kOperationBytes = 16 * 1024;  // of a graph: a guess at what a driver takes
 constexpr uint32_t kMaxGridX = 0x7fffffff, kMaxGridYz = 65535;
 
 thread_local cudaError_t last_error = cudaSuccess;
@@ -147,6 +149,8 @@ uint64_t num_waits() { return waits; }
 size_t max_shared_bytes() { return device_shared_bytes; }
 
 void set_device_shared_bytes(size_t bytes) { device_shared_bytes = bytes; }
+
+size_t set_device_bytes(size_t bytes) { return device_bytes.exchange(bytes); }
 
 cudaError_t set_max_shared_bytes(const void* kernel, int bytes) {
   if (bytes < 0 || static_cast<size_t>(bytes) > device_shared_bytes) return result(cudaErrorInvalidValue);
@@ -292,7 +296,11 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
   return cudaSuccess;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
-  *executable = new SimtGraphExec{std::make_shared<const SimtRecording>(graph->recording)};
+  const size_t bytes = graph->recording.work.size() * kOperationBytes;
+  std::lock_guard lock(mutex);
+  if (bytes > device_bytes - allocated_bytes) return result(cudaErrorMemoryAllocation);
+  allocated_bytes += bytes;
+  *executable = new SimtGraphExec{std::make_shared<const SimtRecording>(graph->recording), bytes};
   return cudaSuccess;
 }
 cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess; }
@@ -305,6 +313,10 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   return cudaSuccess;
 }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  {
+    std::lock_guard lock(mutex);
+    allocated_bytes -= executable->bytes;
+  }
   delete executable;
   return cudaSuccess;
 }
@@ -319,14 +331,14 @@ cudaError_t cudaGetDeviceCount(int* count) {
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (device != 0) return result(cudaErrorInvalidDevice);
-  *properties = {"the processor", 9, 0, 4, kDeviceBytes};
+  *properties = {"the processor", 9, 0, 4, device_bytes};
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : result(cudaErrorInvalidDevice); }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   std::lock_guard lock(mutex);
-  *total = kDeviceBytes;
-  *free = kDeviceBytes - allocated_bytes;
+  *total = device_bytes;
+  *free = device_bytes - allocated_bytes;
   return cudaSuccess;
 }
 
@@ -344,7 +356,7 @@ cudaError_t cudaFreeHost(void* memory) {
 }
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
   std::lock_guard lock(mutex);
-  if (bytes > kDeviceBytes - allocated_bytes) return result(cudaErrorMemoryAllocation);
+  if (bytes > device_bytes - allocated_bytes) return result(cudaErrorMemoryAllocation);
   const cudaError_t error = cudaMallocHost(memory, bytes);
   if (error != cudaSuccess || bytes == 0) return error;
   allocations()[*memory] = bytes;

@@ -313,6 +313,8 @@ uint64_t num_waits();
 /// Shared memory that a block of the device may ask for: that of compute capability 9.0, or what was set.
 size_t max_shared_bytes();
 void set_device_shared_bytes(size_t bytes);
+/// Memory of the device from now on, no less than is allocated; returns what it had.
+size_t set_device_bytes(size_t bytes);
 cudaError_t set_max_shared_bytes(const void* kernel, int bytes);
 /// Checks the limits of a launch and puts it into its stream.
 cudaError_t enqueue(const cudaLaunchConfig_t& config, const void* kernel, std::function<void()> body);
