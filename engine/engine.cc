@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "engine/loading.h"
 #include "engine/parallel/agreement.h"
+#include "engine/parallel/process_guard.h"
 #include "engine/runner/telemetry_exchange.h"
 
 namespace trireme {
@@ -183,6 +184,12 @@ void note_capture(const CaptureStats& captured, LoadedRank& rank) {
       "%d decode steps captured, each plain and with marks of its phases, in %.1f s, "
       "%.1f MiB of the device",
       captured.num_graphs, captured.seconds, static_cast<double>(captured.bytes) / (1 << 20)));
+  if (captured.num_graphs < captured.num_shapes) {
+    rank.notes.push_back(absl::StrFormat(
+        "the device's memory holds no more of the %d that there could be: larger decode steps start one "
+        "operation after the other; a lower --kv-memory leaves room for them",
+        captured.num_shapes));
+  }
   rank.ledger.lines.push_back({"decode graphs", -1, captured.bytes});
 }
 
@@ -205,11 +212,19 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::create(const EngineConfig& confi
   const absl::Status all = agree_on_success(group, runner.status(), config.load_timeout);
   if (!all.ok()) return all;
   impl->runner = *std::move(runner);
+  std::optional<ProcessGuard> guard;  // collectives on a device have no deadline of their own
+  if (group.size() > 1) {
+    guard.emplace(config.load_timeout,
+                  absl::StrCat("rank ", group.rank(), " of ", group.size(),
+                               ": the first steps did not end within ", config.load_timeout.count(),
+                               " ms: a rank or a device hangs, so this process ends (exit 70)"));
+  }
+  impl->runner->warm_up();
   if (config.capture_decodes) {
     auto captured = impl->runner->capture_decodes();
     const absl::Status everywhere = agree_on_success(group, captured.status(), config.load_timeout);
     if (!everywhere.ok()) return everywhere;
-    if (captured->num_graphs > 0) note_capture(*captured, impl->rank);
+    if (captured->num_shapes > 0) note_capture(*captured, impl->rank);
   }
   if (group.rank() == 0) {
     impl->scheduler = std::make_unique<Scheduler>(scheduler_config(config, impl->rank.runner.limits));

@@ -34,7 +34,8 @@ struct StepResults {
 
 /// What capturing took.
 struct CaptureStats {
-  int num_graphs = 0;
+  int num_shapes = 0;  // that could be replayed
+  int num_graphs = 0;  // that can: fewer where the device's memory holds no more
   double seconds = 0;
   int64_t bytes = 0;  // of the device
 };
@@ -50,10 +51,17 @@ class ModelRunner {
 
   ~ModelRunner();
 
+  /// Computes the largest steps there can be, by padding alone. A device loads kernels, and NCCL connects
+  /// GPUs, when they are first needed: with this no request waits for it, memory runs out now rather than
+  /// then, and buffers that collectives grow have their last addresses before a step is recorded. Collective
+  /// over the group; nothing is done where a step is complete when it is launched. Before the first launch().
+  void warm_up();
+
   /// Records decode steps of all decode_shapes(), drawing and the broadcast of its ids included, each once
   /// plain and once with marks of its phases; from then on launch() replays them (StepMarks). Collective over
   /// the group: each shape is computed once before, by padding alone. Call it before the first launch().
-  /// Nothing is done where the backend or the group cannot be captured.
+  /// Where the device's memory gets short on any rank the largest shapes are left out: they are launched one
+  /// operation after the other. Nothing is done where the backend or the group cannot be captured.
   absl::StatusOr<CaptureStats> capture_decodes();
 
   /// Starts one step and waits for no device. The plan has been checked against config.limits. Later plans
@@ -105,10 +113,16 @@ class ModelRunner {
   static absl::StatusOr<InFlight> allocate_in_flight(const RunnerConfig& config, Backend& backend);
   void wait_for(InFlight& step);
   StepInputs inputs_for(const StepPlan& plan) const;
+  StepInputs inputs_for(const DecodeShape& shape) const;
   Tensor token_counts() const;
   void set_token_counts(const StepPlan& plan);
   void replay(const DecodeGraphs::Captured& captured, MarkedStep& marks);
   bool enqueue(const StepTensors& step, const StepOutputs& host, bool count_tokens, MarkedParts* parts);
+  void compute_once(const StepPlan& plan, const StepInputs& inputs);
+  /// Whether it is so on every rank. Collective; waits.
+  bool all_ranks(bool mine);
+  /// Adds a shape to graphs_ where it could be recorded on every rank.
+  absl::Status capture(const DecodeShape& shape);
   void compute(const StepTensors& step, const StepOutputs& host, bool count_tokens);
   // ---- sampling.cc ----
   Tensor whole_logits(ForwardContext& context, const Tensor& hidden, const Tensor& row_ids);

@@ -233,6 +233,85 @@ TEST(CudaOnCpuRunnerTest, PlansAreLaunchedOneAfterTheOtherWithoutAWait) {
   EXPECT_EQ(at_once, one_by_one);
 }
 
+/// Notes how large the collectives of a group become.
+class MeasuredGroup final : public ProcessGroup {
+ public:
+  explicit MeasuredGroup(std::unique_ptr<ProcessGroup> group) : group_(std::move(group)) {}
+  int rank() const override { return group_->rank(); }
+  int size() const override { return group_->size(); }
+  std::string name() const override { return group_->name(); }
+  bool can_be_captured() const override { return true; }
+  void all_reduce_sum(const Tensor& tensor) override {
+    most_summed = std::max(most_summed, tensor.rows);
+    group_->all_reduce_sum(tensor);
+  }
+  void gather_cols(const Tensor& part, const Tensor& whole) override {
+    most_gathered = std::max(most_gathered, part.rows);
+    group_->gather_cols(part, whole);
+  }
+  void broadcast(const Tensor& tensor) override { group_->broadcast(tensor); }
+
+  int64_t most_summed = 0, most_gathered = 0;
+
+ private:
+  std::unique_ptr<ProcessGroup> group_;
+};
+
+TEST(CudaOnCpuRunnerTest, WarmedUpIsWhatTheLargestStepsNeed) {
+  EngineConfig config = config_on("cuda", load_reference("qwen3"));
+  config.shard_size = 2;
+  HandLoaded model(config);
+  LoadedRank& rank = model.rank();
+  auto measured = std::make_unique<MeasuredGroup>(std::move(rank.group));
+  const MeasuredGroup& group = *measured;
+  rank.group = std::move(measured);
+  StepPhases phases;
+  StepProgress progress;
+  const auto runner = value_or_die(ModelRunner::create(rank.runner, *rank.backend, *rank.group, *rank.model,
+                                                       *rank.cache, phases, progress));
+  runner->warm_up();
+  EXPECT_EQ(group.most_summed, config.max_step_tokens);
+  EXPECT_EQ(group.most_gathered, config.max_num_seqs);
+}
+
+TEST(CudaOnCpuRunnerTest, DecodesThatTheMemoryDoesNotHoldAreComputedUncaptured) {
+  const Reference reference = load_reference("qwen3");
+  HandLoaded model(config_on("cuda", reference));
+  LoadedRank& rank = model.rank();
+  StepPhases phases;
+  StepProgress progress;
+  const auto make_runner = [&] {
+    return value_or_die(ModelRunner::create(rank.runner, *rank.backend, *rank.group, *rank.model, *rank.cache,
+                                            phases, progress));
+  };
+  const CaptureStats all = value_or_die(make_runner()->capture_decodes());
+  EXPECT_EQ(all.num_graphs, all.num_shapes);
+  EXPECT_GT(all.bytes, 0);
+  const auto runner = make_runner();
+  const int64_t left = (int64_t{128} << 20) + all.bytes / 2;
+  size_t free = 0, total = 0;
+  ASSERT_EQ(cudaMemGetInfo(&free, &total), cudaSuccess);
+  simt::set_device_bytes(total - free + static_cast<size_t>(left));
+  const CaptureStats some = value_or_die(runner->capture_decodes());
+  simt::set_device_bytes(total);
+  EXPECT_EQ(some.num_shapes, all.num_shapes);
+  EXPECT_GE(some.num_graphs, 1);
+  EXPECT_LT(some.num_graphs, all.num_graphs);
+  StepPlan plan;  // larger than what was recorded
+  for (int32_t s = 0; s < 5; ++s) {
+    plan.slots.push_back(s);
+    plan.token_ids.push_back(reference.prompt_ids[0]);
+    plan.query_lens.push_back(1);
+    plan.context_lens.push_back(1);
+    plan.num_blocks.push_back(1);
+    plan.block_tables.push_back(s);
+    plan.sample.push_back(1);
+    plan.sampling.emplace_back();
+  }
+  const std::vector<int32_t> ids = runner->run(plan).sampled_ids;
+  EXPECT_EQ(ids, std::vector<int32_t>(5, ids[0]));
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, CudaOnCpuModelTest, ::testing::Values("llama3_rope", "qwen3"),
                          [](const auto& name) { return name.param; });
 
