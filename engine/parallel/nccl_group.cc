@@ -193,12 +193,14 @@ class NcclProcessGroup final : public ProcessGroup {
   void* arrived_from(int peer, size_t part_bytes) const {
     return static_cast<char*>(arrived_.data()) + static_cast<size_t>(peer - 1) * part_bytes;
   }
-  /// Grows only. Aborts inside a capture: the largest gather has to be run once before.
+  /// Grows only. Aborts inside a capture and after one, whose graph knows the address: the largest gather has
+  /// to be run once before.
   void reserve(size_t bytes) {
-    if (arrived_.bytes() >= bytes) return;
     cudaStreamCaptureStatus capturing = cudaStreamCaptureStatusNone;
     NCCL_CUDA_CHECK(cudaStreamIsCapturing(stream_, &capturing));
-    CHECK_EQ(static_cast<int>(capturing), static_cast<int>(cudaStreamCaptureStatusNone));
+    is_captured_ = is_captured_ || capturing != cudaStreamCaptureStatusNone;
+    if (arrived_.bytes() >= bytes) return;
+    CHECK_EQ(is_captured_, false);
     backend_.synchronize();  // what is given back may be in use
     arrived_ = Buffer();
     auto memory = backend_.allocate(bytes);
@@ -212,7 +214,8 @@ class NcclProcessGroup final : public ProcessGroup {
   Backend& backend_;
   const std::chrono::milliseconds deadline_;
   const cudaStream_t stream_;
-  Buffer arrived_;  // rank 0: parts of the other ranks
+  Buffer arrived_;            // rank 0: parts of the other ranks
+  bool is_captured_ = false;  // a gather has been
   std::unique_ptr<OneShotAllReduce> one_shot_;
 };
 
