@@ -8,7 +8,8 @@ usage() {
 launch/test.sh [--all]
 
 Installs missing Debian packages, builds preset cpu, runs its tests, compiles the CUDA sources where nvcc is found,
-judges what the compiler made of them, builds the programs with them, and runs the tests labelled gpu where there is a GPU.
+judges what the compiler made of them, builds the programs with them, and, where there is a GPU, runs the tests labelled gpu
+and those of the kernels once more under compute-sanitizer.
   --all   also: the property tests with 10,000 cases each; all tests under AddressSanitizer and UndefinedBehaviorSanitizer, the tests labelled tsan under
           ThreadSanitizer, each fuzz target for 30 seconds (clang 14), and a job of a real Slurm on this machine
 The last line is "N passed, N failed, N skipped"; a build that fails counts as one failure. Exit code 0 when none failed.
@@ -83,13 +84,27 @@ check() {
   if "$@" </dev/null; then passed=$((passed + 1)); else fail "$name"; fi
 }
 
+# run_script PATH ARGUMENT...: one test that may say with code 77 that it cannot run here.
+run_script() {
+  local path=$1
+  shift
+  "$root/$path" "$@" </dev/null
+  case $? in
+    0) passed=$((passed + 1)) ;;
+    77) skipped=$((skipped + 1)) ;;
+    *) fail "$path" ;;
+  esac
+}
+
 # What needs a device, where there is one.
 run_gpu_tests() {
   if gpu_visible && command -v nvcc >/dev/null; then
-    build cuda -DTRIREME_TESTS=ON -- gpu_tests && run_ctest cuda -L gpu
+    build cuda -DTRIREME_TESTS=ON -- gpu_tests || return
+    run_ctest cuda -L gpu
+    run_script tests/kernels/cuda/sanitizer.sh "$root/build/cuda/bin"
   else
-    say "tests labelled gpu: skipped, no GPU and compiler for it are here"
-    skipped=$((skipped + 1))
+    say "tests labelled gpu, and the kernel tests under compute-sanitizer: skipped, no GPU and compiler for it are here"
+    skipped=$((skipped + 2))
   fi
 }
 
@@ -126,14 +141,7 @@ run_fuzz_targets() {
 }
 
 # The demo model as a job of a real Slurm on this machine.
-run_slurm_test() {
-  "$root/tests/e2e/slurm_test.sh" "$root/build/cpu/bin" </dev/null
-  case $? in
-    0) passed=$((passed + 1)) ;;
-    77) skipped=$((skipped + 1)) ;;
-    *) fail "tests/e2e/slurm_test.sh" ;;
-  esac
-}
+run_slurm_test() { run_script tests/e2e/slurm_test.sh "$root/build/cpu/bin"; }
 
 sets=(build test)
 $all && sets+=(all)
