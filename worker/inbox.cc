@@ -69,9 +69,12 @@ absl::Status Inbox::check_client(const Submission& submission) const {
   const int64_t behind_slots =
       queued_.waiting.requests + engine_.waiting.requests + requests - engine_.free_slots;
   if (std::min(of_client + requests, behind_slots) <= limit) return absl::OkStatus();
+  const std::string beyond = engine_.free_slots > 0 ? absl::StrCat(" beyond the ", engine_.free_slots,
+                                                                   " that the next step has room for")
+                                                    : "";
   return absl::ResourceExhaustedError(absl::StrCat("queue of client '", client, "' is full: ", of_client,
                                                    " of its requests wait, ", samples_of(requests),
-                                                   ", at most ", limit));
+                                                   ", at most ", limit, beyond));
 }
 
 absl::Status Inbox::push(Submission submission) {
