@@ -17,13 +17,17 @@ namespace trireme::cuda {
 namespace {
 
 constexpr int kThreads = kRowThreads, kWarps = kRowWarps;
-constexpr int kDigitBits = 8, kBins = 1 << kDigitBits;
+// Weights are at most 1: their bits are below 2^30. A first digit of 10 bits has eight bins to an octave, so
+// that few threads meet in one.
+constexpr int kWeightBits = 30, kDigitBits = 10, kBins = 1 << kDigitBits;
+constexpr int kBinsEach = kBins / kThreads;
+static_assert(kWeightBits % kDigitBits == 0 && kBins % kThreads == 0);
 // Weights are at most 1. 2^17 of them, each below 2^40, stay below 2^57.
 constexpr float kFixedOne = 1099511627776.0f;
 using Mass = unsigned long long;
 
 struct Shared {
-  Mass bins[kBins];
+  uint32_t low[kBins], high[kBins];  // halves of what is in the bins
   Mass sums[kWarps];
   RowShared row;
   // What one thread found for all.
@@ -38,7 +42,7 @@ __device__ __forceinline__ Mass warp_sum(Mass value) {
   return value;
 }
 
-/// The sum over the block, on every thread. Nothing of the row has used shared.sums before.
+/// The sum over the block, on every thread. What others read of shared.sums lies behind a barrier.
 __device__ Mass block_total(Mass value, Shared& shared) {
   value = warp_sum(value);
   if (threadIdx.x % kWarpSize == 0) shared.sums[threadIdx.x / kWarpSize] = value;
@@ -54,7 +58,9 @@ struct Weights {
   int count;
   float maximum, inverse_temperature;
 
-  __device__ __forceinline__ float at(int i) const { return expf((x[i] - maximum) * inverse_temperature); }
+  __device__ __forceinline__ float of(float logit) const {
+    return expf((logit - maximum) * inverse_temperature);
+  }
   __device__ __forceinline__ static Mass mass(float weight) { return static_cast<Mass>(weight * kFixedOne); }
 };
 
@@ -70,30 +76,76 @@ struct Border {
   }
 };
 
+/// The sum over the warps before this one of what each gave, on every thread.
+__device__ Mass before_this_warp(Mass of_warp, Shared& shared) {
+  __syncthreads();
+  if (threadIdx.x % kWarpSize == 0) shared.sums[threadIdx.x / kWarpSize] = of_warp;
+  __syncthreads();
+  Mass sum = 0;
+  for (int w = 0; w < static_cast<int>(threadIdx.x) / kWarpSize; ++w) sum += shared.sums[w];
+  return sum;
+}
+
+/// The sum over this lane and those before it.
+__device__ __forceinline__ Mass sum_up_to_lane(Mass value) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  for (int distance = 1; distance < kWarpSize; distance *= 2) {
+    const Mass other = __shfl_up_sync(kAllLanes, value, static_cast<unsigned>(distance));
+    if (lane >= distance) value += other;
+  }
+  return value;
+}
+
+/// Shared memory adds 32 bits in one instruction. 64 it compares and swaps, again and again while others add
+/// to the same bin.
+__device__ __forceinline__ void add_to_bin(Shared& shared, uint32_t bin, Mass mass) {
+  const uint32_t low = static_cast<uint32_t>(mass);
+  const uint32_t before = atomicAdd(&shared.low[bin], low);
+  const uint32_t high = static_cast<uint32_t>(mass >> 32) + (before + low < before);
+  if (high != 0) atomicAdd(&shared.high[bin], high);
+}
+
+/// The bin, of the larger digits first, in which the sum over the bins reaches `wanted`, into shared.digit;
+/// the last one where there is less. What is wanted of it alone: shared.rest.
+__device__ void find_digit(Mass wanted, Shared& shared) {
+  const int first = static_cast<int>(threadIdx.x) * kBinsEach;
+  Mass bins[kBinsEach], sum = 0;
+#pragma unroll
+  for (int i = 0; i < kBinsEach; ++i) {
+    const int digit = kBins - 1 - first - i;
+    bins[i] = Mass{shared.high[digit]} << 32 | shared.low[digit];
+    sum += bins[i];
+  }
+  const Mass up_to = sum_up_to_lane(sum);
+  Mass before = before_this_warp(__shfl_sync(kAllLanes, up_to, kWarpSize - 1), shared) + up_to - sum;
+#pragma unroll
+  for (int i = 0; i < kBinsEach; ++i) {
+    const int digit = kBins - 1 - first - i;
+    if (before < wanted && (before + bins[i] >= wanted || digit == 0)) {
+      shared.digit = static_cast<uint32_t>(digit);
+      shared.rest = wanted - before;
+    }
+    before += bins[i];
+  }
+  __syncthreads();
+}
+
 /// The shortest prefix whose measure reaches `wanted` (at least 1): its number of candidates, or with kByMass
 /// its mass.
 template <bool kByMass>
 __device__ Border find_border(const Weights& weights, Mass wanted, Shared& shared) {
   uint32_t prefix = 0;
-  for (int shift = 32 - kDigitBits; shift >= 0; shift -= kDigitBits) {
-    for (int b = static_cast<int>(threadIdx.x); b < kBins; b += kThreads) shared.bins[b] = 0;
+  for (int shift = kWeightBits - kDigitBits; shift >= 0; shift -= kDigitBits) {
+    for (int b = static_cast<int>(threadIdx.x); b < kBins; b += kThreads) shared.low[b] = shared.high[b] = 0;
     __syncthreads();
-    for (int i = static_cast<int>(threadIdx.x); i < weights.count; i += kThreads) {
-      const float weight = weights.at(i);
+    for_each_of_thread(weights.x, weights.count, [&](float logit, int) {
+      const float weight = weights.of(logit);
       const uint32_t bits = __float_as_uint(weight);
-      if (shift < 32 - kDigitBits && bits >> (shift + kDigitBits) != prefix) continue;
-      atomicAdd(&shared.bins[bits >> shift & (kBins - 1)], kByMass ? Weights::mass(weight) : Mass{1});
-    }
+      if (bits >> shift >> kDigitBits != prefix) return;
+      add_to_bin(shared, bits >> shift & (kBins - 1), kByMass ? Weights::mass(weight) : Mass{1});
+    });
     __syncthreads();
-    if (threadIdx.x == 0) {
-      Mass rest = wanted;
-      int digit = kBins - 1;
-      // The lowest bin takes what is wanted of more than there is.
-      for (; digit > 0 && shared.bins[digit] < rest; --digit) rest -= shared.bins[digit];
-      shared.digit = static_cast<uint32_t>(digit);
-      shared.rest = rest;
-    }
-    __syncthreads();
+    find_digit(wanted, shared);
     prefix = prefix << kDigitBits | shared.digit;
     wanted = shared.rest;
   }
@@ -133,38 +185,47 @@ struct WarpRange {
   }
 };
 
-/// The sum over the warps before this one of what each gave, on every thread.
-__device__ Mass before_this_warp(Mass of_warp, Shared& shared) {
-  __syncthreads();
-  if (threadIdx.x % kWarpSize == 0) shared.sums[threadIdx.x / kWarpSize] = of_warp;
-  __syncthreads();
-  Mass sum = 0;
-  for (int w = 0; w < static_cast<int>(threadIdx.x) / kWarpSize; ++w) sum += shared.sums[w];
-  return sum;
-}
-
-/// Calls body(id, kept, mass) for this warp's ids in order, 32 at a time; id may lie beyond the range,
-/// unkept.
+/// Calls body(id, valid, weight) for this warp's ids in order, 32 at a time, until it says false; an id that
+/// is not valid lies beyond the range. Several logits are asked for before the first is needed.
 template <typename Body>
-__device__ __forceinline__ void for_each_kept(const Weights& weights, Kept kept, Body body) {
+__device__ __forceinline__ void for_each_of_warp(const Weights& weights, Body body) {
+  constexpr int kAtOnce = 8;
   const WarpRange range(weights.count);
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  for (int first = range.begin; first < range.end; first += kWarpSize) {
-    const int id = first + lane;
-    const float weight = id < range.end ? weights.at(id) : 0.0f;
-    const bool stays = kept(id < range.end, weight);
-    if (!body(id, stays ? Weights::mass(weight) : Mass{0})) return;
+  for (int first = range.begin; first < range.end; first += kAtOnce * kWarpSize) {
+    float logits[kAtOnce];
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) {
+      const int id = first + j * kWarpSize + lane;
+      logits[j] = id < range.end ? weights.x[id] : 0.0f;
+    }
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) {
+      if (first + j * kWarpSize >= range.end) return;
+      const int id = first + j * kWarpSize + lane;
+      const bool valid = id < range.end;
+      if (!body(id, valid, valid ? weights.of(logits[j]) : 0.0f)) return;
+    }
   }
+}
+
+/// The same with body(id, mass): none where the id is not kept.
+template <typename Body>
+__device__ __forceinline__ void for_each_kept(const Weights& weights, Kept kept, Body body) {
+  for_each_of_warp(weights, [&](int id, bool valid, float weight) {
+    const bool stays = kept(valid, weight);
+    return body(id, stays ? Weights::mass(weight) : Mass{0});
+  });
 }
 
 /// The id at which the mass of what is kept, in order of id, passes `fraction` of the whole.
 __device__ int invert(const Weights& weights, const Border& border, float min_p, uint64_t fraction,
                       Shared& shared) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  const WarpRange range(weights.count);
   Mass equals = 0;
-  for (int id = range.begin + lane; id < range.end; id += kWarpSize)
-    equals += __float_as_uint(weights.at(id)) == border.weight;
+  for_each_of_warp(weights, [&](int, bool valid, float weight) {
+    equals += valid && __float_as_uint(weight) == border.weight;
+    return true;
+  });
   const Kept kept{border, min_p, before_this_warp(warp_sum(equals), shared)};
   Mass mine = 0;
   for_each_kept(weights, kept, [&](int, Mass mass) {
@@ -179,12 +240,7 @@ __device__ int invert(const Weights& weights, const Border& border, float min_p,
   if (target >= before && target < before + of_warp) {
     Mass sum = before;
     for_each_kept(weights, kept, [&](int id, Mass mass) {
-      // Inclusive sums over the lanes.
-      Mass up_to = mass;
-      for (int distance = 1; distance < kWarpSize; distance *= 2) {
-        const Mass other = __shfl_up_sync(kAllLanes, up_to, static_cast<unsigned>(distance));
-        if (lane >= distance) up_to += other;
-      }
+      const Mass up_to = sum_up_to_lane(mass);
       const bool passes = mass > 0 && sum + up_to > target && sum + up_to - mass <= target;
       if (passes) shared.chosen = id;
       sum += __shfl_sync(kAllLanes, up_to, kWarpSize - 1);
@@ -201,8 +257,8 @@ __device__ int draw(const Weights& weights, const SamplingRow& row, Shared& shar
   if (by_count) border = find_border<false>(weights, static_cast<Mass>(row.top_k), shared);
   if (by_mass) {
     Mass mine = 0;
-    for (int i = static_cast<int>(threadIdx.x); i < weights.count; i += kThreads)
-      mine += Weights::mass(weights.at(i));
+    for_each_of_thread(weights.x, weights.count,
+                       [&](float logit, int) { mine += Weights::mass(weights.of(logit)); });
     const Mass total = block_total(mine, shared);
     const Mass wanted =
         max(Mass{1}, static_cast<Mass>(static_cast<double>(row.top_p) * static_cast<double>(total)));
@@ -215,7 +271,7 @@ __device__ int draw(const Weights& weights, const SamplingRow& row, Shared& shar
 /// Steps 1 to 4 of SamplingRow, into `out`.
 __device__ void edit(const SamplingInputs& in, const SamplingRow& row, const float* x, float* out) {
   const int r = static_cast<int>(blockIdx.x), count = static_cast<int>(in.vocab_size);
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) out[i] = x[i];
+  for_each_of_thread(x, count, [&](float logit, int i) { out[i] = logit; });
   __syncthreads();
   for (int i = static_cast<int>(threadIdx.x); i < row.num_biases; i += kThreads) {
     float& value = out[in.bias_ids[in.first_bias[r] + i]];
@@ -225,15 +281,16 @@ __device__ void edit(const SamplingInputs& in, const SamplingRow& row, const flo
   if (row.has_penalties()) {
     const int* counts =
         static_cast<const int*>(in.token_counts.data) + in.slots[r] * in.token_counts.row_stride;
-    for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
+    for_each_of_thread(counts, count, [&](int seen, int i) {
+      if (seen == 0) return;
       const float value = out[i];
-      if (counts[i] == 0 || isinf(value)) continue;
+      if (isinf(value)) return;
       float penalized = value > 0 ? value / row.repetition_penalty : value * row.repetition_penalty;
-      const int in_output = counts[i] / 2;
+      const int in_output = seen / 2;
       if (in_output > 0)
         penalized -= static_cast<float>(in_output) * row.frequency_penalty + row.presence_penalty;
       out[i] = fminf(fmaxf(penalized, -FLT_MAX), FLT_MAX);
-    }
+    });
     __syncthreads();  // against lost updates
   }
   for (int i = static_cast<int>(threadIdx.x); i < row.num_banned; i += kThreads)

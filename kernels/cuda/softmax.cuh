@@ -30,13 +30,33 @@ struct RowShared {
   int places[kRowWarps];
 };
 
+/// Calls body(x[i], i) for what of a row is this thread's, in order of i. Several elements are asked for
+/// before the first is needed, whatever `body` reads and writes.
+template <typename T, typename Body>
+__device__ __forceinline__ void for_each_of_thread(const T* x, int count, Body body) {
+  constexpr int kAtOnce = 8;
+  for (int first = static_cast<int>(threadIdx.x); first < count; first += kAtOnce * kRowThreads) {
+    T values[kAtOnce];
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) {
+      const int i = first + j * kRowThreads;
+      values[j] = i < count ? x[i] : T{};
+    }
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) {
+      const int i = first + j * kRowThreads;
+      if (i < count) body(values[j], i);
+    }
+  }
+}
+
 /// The first of those x[i] that `wanted(x[i], i)` asks for, on every thread; Top() where there is none.
 template <typename Wanted>
 __device__ Top block_top(const float* x, int count, RowShared& shared, Wanted wanted) {
   Top top;
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += kRowThreads) {
-    if (wanted(x[i], i)) top.take(x[i], i);
-  }
+  for_each_of_thread(x, count, [&](float value, int i) {
+    if (wanted(value, i)) top.take(value, i);
+  });
   for (int distance = kWarpSize / 2; distance > 0; distance /= 2) {
     const float value = __shfl_xor_sync(kAllLanes, top.value, distance);
     top.take(value, __shfl_xor_sync(kAllLanes, top.place, distance));
@@ -58,7 +78,7 @@ __device__ __forceinline__ Top block_top(const float* x, int count, RowShared& s
 /// The logarithm of the sum of e^(x - maximum), on every thread; maximum is finite.
 __device__ __forceinline__ float block_log_sum(const float* x, int count, float maximum, RowShared& shared) {
   float sum = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += kRowThreads) sum += expf(x[i] - maximum);
+  for_each_of_thread(x, count, [&](float value, int) { sum += expf(value - maximum); });
   return logf(block_sum(sum, shared.values));
 }
 

@@ -38,6 +38,8 @@ WANTED = [
 MOST = [
     # Each waits until all memory of all devices has what was written: one for all ranks that are told.
     (r"one_shot_kernel<", {"MEMBAR": 1}),
+    # What shared memory cannot add by itself is tried again while others add: hundreds of times where many meet.
+    (r"sample_kernel", {"ATOMS.CAS": 0}),
 ]
 
 # Kernels that may use local memory: most instructions that load or store it, and why that is no loss.
@@ -48,7 +50,7 @@ LOCAL_MEMORY = [
     (r"rope_and_store_kv_kernel<", 5, "angles beyond 105,615 radians: the first pair of elements of tokens beyond that position"),
 ]
 
-COLUMNS = ("LDG.128", "STG.128", "LDGSTS.128", "LDSM", "HMMA", "HGMMA", "MEMBAR", "local")
+COLUMNS = ("LDG.128", "STG.128", "LDGSTS.128", "LDSM", "HMMA", "HGMMA", "ATOMS.CAS", "MEMBAR", "local")
 MACHINE_CUDA = 190
 BITS_128 = 6  # of the field for the size of an access
 Kernel = namedtuple("Kernel", "name arch registers shared stack counts")
@@ -75,6 +77,8 @@ def count_instructions(code):
             counts["HMMA"] += 1
         elif operation in (0x9F0, 0xDF0):
             counts["HGMMA"] += 1
+        elif operation == 0x38D:
+            counts["ATOMS.CAS"] += 1
         elif operation == 0x992:
             counts["MEMBAR"] += 1
         elif operation in (0x983, 0x387):

@@ -13,8 +13,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 import resources  # noqa: E402
 
-LDG_128, LDG_32, STG_128, LDL, STL, HMMA, LDSM, MEMBAR = (
-    (0x981, 6), (0x981, 4), (0x986, 6), (0x983, 4), (0x387, 4), (0x23C, 0), (0x83B, 4), (0x992, 0))
+LDG_128, LDG_32, STG_128, LDL, STL, HMMA, LDSM, ATOMS_CAS, MEMBAR = (
+    (0x981, 6), (0x981, 4), (0x986, 6), (0x983, 4), (0x387, 4), (0x23C, 0), (0x83B, 4), (0x38D, 5), (0x992, 0))
 
 
 def code_of(instructions):
@@ -60,10 +60,11 @@ class ResourcesTest(unittest.TestCase):
         return resources.kernels_of(path)
 
     def test_counts_are_those_of_the_code(self):
-        kernel, = self.kernels(image_of("_Z3addPf", [LDG_128, LDG_128, LDG_32, STG_128, HMMA, LDSM, LDL, STL, MEMBAR], 77, 48))
+        kernel, = self.kernels(image_of("_Z3addPf", [LDG_128, LDG_128, LDG_32, STG_128, HMMA, LDSM, LDL, STL, ATOMS_CAS, MEMBAR],
+                                        77, 48))
         self.assertEqual((kernel.name, kernel.arch, kernel.registers, kernel.stack), ("add", 90, 77, 48))
         self.assertEqual(kernel.counts, {"LDG.128": 2, "STG.128": 1, "LDGSTS.128": 0, "LDSM": 1, "HMMA": 1, "HGMMA": 0,
-                                         "MEMBAR": 1, "local": 2})
+                                         "ATOMS.CAS": 1, "MEMBAR": 1, "local": 2})
 
     def test_several_images_and_other_elf_files_between_them(self):
         kernels = self.kernels(image_of("_Z1bv", []), image_of("_Z1xv", [], machine=62), image_of("_Z1av", []))
