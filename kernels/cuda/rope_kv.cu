@@ -43,16 +43,11 @@ __device__ void normalize(float (&values)[kMaxPerLane], const float* weight, flo
   }
 }
 
-/// Reads a head, normalizes and rotates it, writes it to `out`. `scratch`: head_dim floats of this warp
-/// alone; `turn`: cos of each pair, then sin.
+/// Normalizes and rotates a head, and writes it to `out`. `scratch`: head_dim floats of this warp alone;
+/// `turn`: cos of each pair, then sin.
 template <typename T>
-__device__ void rotate_head(const T* head, const float* norm_weight, const Arguments<T>& a, const float* turn,
-                            float* scratch, T* out, int lane) {
-  float values[kMaxPerLane];
-  for (int i = 0; i < kMaxPerLane; ++i) {
-    const int d = lane + i * kWarpSize;
-    values[i] = d < a.head_dim ? to_float(head[d]) : 0.0f;
-  }
+__device__ void rotate_head(float (&values)[kMaxPerLane], const float* norm_weight, const Arguments<T>& a,
+                            const float* turn, float* scratch, T* out, int lane) {
   if (norm_weight != nullptr) normalize<T>(values, norm_weight, a.eps, a.head_dim, lane);
   for (int i = 0; i < kMaxPerLane; ++i) {
     const int d = lane + i * kWarpSize;
@@ -68,15 +63,29 @@ __device__ void rotate_head(const T* head, const float* norm_weight, const Argum
       value = value * turn[d - half] + scratch[d - half] * turn[d];
     out[d] = from_float<T>(value);
   }
-  __syncwarp();  // before the next head of this warp
 }
 
-/// One block for each token; its warps take the heads of q, k and v in turn.
+/// A warp to each head of q, k and v; block x: token, y: kWarps heads of it. One after the other, heads would
+/// take a step with few tokens several round trips to memory.
 template <typename T>
 __global__ void __launch_bounds__(kWarps* kWarpSize) rope_and_store_kv_kernel(Arguments<T> a) {
   const int64_t t = blockIdx.x;
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize,
             lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  const int h = static_cast<int>(blockIdx.y) * kWarps + warp;
+  const bool is_query = h < a.num_heads, is_key = !is_query && h < a.num_heads + a.num_kv_heads;
+  const int64_t slot = a.slots[t];
+  const bool there = h < a.num_heads + 2 * a.num_kv_heads && (is_query || slot >= 0);
+  const int kv_head = is_query ? 0 : (h - a.num_heads) % a.num_kv_heads;
+  T* const head =
+      is_query ? a.q + t * a.q_stride + int64_t{h} * a.head_dim
+               : (is_key ? a.k + t * a.k_stride : a.v + t * a.v_stride) + int64_t{kv_head} * a.head_dim;
+  float values[kMaxPerLane];
+  for (int i = 0; i < kMaxPerLane; ++i) {
+    const int d = lane + i * kWarpSize;
+    values[i] = there && d < a.head_dim ? to_float(head[d]) : 0.0f;
+  }
+
   const int half = a.rotary_dim / 2;
   float* turn = dynamic_shared<float>();
   float* scratch = turn + a.rotary_dim + warp * a.head_dim;
@@ -87,24 +96,14 @@ __global__ void __launch_bounds__(kWarps* kWarpSize) rope_and_store_kv_kernel(Ar
     turn[half + i] = sine * a.attention_factor;
   }
   __syncthreads();
-  const int64_t slot = a.slots[t];
+  if (!there) return;
+  if (is_query) return rotate_head(values, a.q_weight, a, turn, scratch, head, lane);
   const int64_t block = slot / a.block_size, offset = slot % a.block_size;
-  for (int h = warp; h < a.num_heads + 2 * a.num_kv_heads; h += kWarps) {
-    if (h < a.num_heads) {
-      T* head = a.q + t * a.q_stride + int64_t{h} * a.head_dim;
-      rotate_head(head, a.q_weight, a, turn, scratch, head, lane);
-      continue;
-    }
-    if (slot < 0) continue;
-    const int kv_head = (h - a.num_heads) % a.num_kv_heads;
-    const int64_t place = ((block * a.num_kv_heads + kv_head) * a.block_size + offset) * a.head_dim;
-    if (h < a.num_heads + a.num_kv_heads) {
-      rotate_head(a.k + t * a.k_stride + int64_t{kv_head} * a.head_dim, a.k_weight, a, turn, scratch,
-                  a.k_cache + place, lane);
-    } else {
-      const T* head = a.v + t * a.v_stride + int64_t{kv_head} * a.head_dim;
-      for (int d = lane; d < a.head_dim; d += kWarpSize) a.v_cache[place + d] = head[d];
-    }
+  const int64_t place = ((block * a.num_kv_heads + kv_head) * a.block_size + offset) * a.head_dim;
+  if (is_key) return rotate_head(values, a.k_weight, a, turn, scratch, a.k_cache + place, lane);
+  for (int i = 0; i < kMaxPerLane; ++i) {
+    const int d = lane + i * kWarpSize;
+    if (d < a.head_dim) a.v_cache[place + d] = from_float<T>(values[i]);
   }
 }
 
@@ -128,9 +127,11 @@ void rope_and_store_kv(cudaStream_t stream, const Tensor& q, const Tensor& k, co
     a.num_heads = static_cast<int>(q.cols / cache.head_dim);
     a.rotary_dim = rope.rotary_dim;
     const size_t floats = static_cast<size_t>(a.rotary_dim + kWarps * a.head_dim);
-    launch(stream, "rope_and_store_kv", rope_and_store_kv_kernel<T>,
-           dim3(static_cast<unsigned>(batch.num_tokens)), dim3(kWarps * kWarpSize), floats * sizeof(float),
-           a);
+    const int heads = a.num_heads + 2 * a.num_kv_heads;
+    launch(
+        stream, "rope_and_store_kv", rope_and_store_kv_kernel<T>,
+        dim3(static_cast<unsigned>(batch.num_tokens), static_cast<unsigned>((heads + kWarps - 1) / kWarps)),
+        dim3(kWarps * kWarpSize), floats * sizeof(float), a);
   });
 }
 
