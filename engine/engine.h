@@ -40,6 +40,7 @@ struct EngineConfig {
   int max_context_len = 0;  // 0: the model's
   int block_size = 16;
   int64_t kv_memory_bytes = 0;  // 0: fitted to what is left
+  int64_t leave_bytes = 0;      // of a device, that the fitted cache leaves to others in this process
   int local_ranks = 1;          // ranks that share this host's memory, those of other jobs included
   bool enable_prefix_cache = true;
   /// Plans that are launched before the tokens of an earlier one are read, beyond that one. By default 0

@@ -18,6 +18,10 @@ namespace {
 
 constexpr float kDummyDeviation = 0.02f;
 constexpr uint64_t kDummySeed = 1;
+// Of a device, for what is taken after the cache beside activations and token counts: partial results of
+// attention (256 MiB at most), the library's workspace, recorded steps, kernels that are loaded when they are
+// first needed. Where much is left the cache's share leaves more than that by itself.
+constexpr int64_t kDeviceScratchBytes = int64_t{512} << 20;
 // For the ranks, whose devices are open by then, to connect them.
 constexpr std::chrono::milliseconds kConnectTimeout{120'000};
 
@@ -215,8 +219,7 @@ class Loader {
       rank_.notes.push_back(std::move(note));
     const int64_t block_bytes = static_cast<int64_t>(rank_.backend->kv_block_bytes(spec));
     const RankBytes bytes = predicted();
-    const int64_t allowed = config_.kv_memory_bytes > 0 ? config_.kv_memory_bytes
-                                                        : kv_cache_budget(memory_left(bytes.weights), bytes);
+    const int64_t allowed = config_.kv_memory_bytes > 0 ? config_.kv_memory_bytes : fitted_budget(bytes);
     const int64_t blocks_per_seq = (context_len_ + config_.block_size - 1) / config_.block_size;
     const int64_t of_use = blocks_per_seq * config_.max_num_seqs;
     auto blocks =
@@ -236,6 +239,17 @@ class Loader {
     limits.num_blocks = static_cast<int32_t>(*blocks);
     limits.vocab_size = config_.model.vocab_size;
     return absl::OkStatus();
+  }
+
+  /// What the cache may take where nobody has said it.
+  int64_t fitted_budget(const RankBytes& bytes) const {
+    const int64_t left = memory_left(bytes.weights);
+    const int64_t share = kv_cache_budget(left, bytes);
+    if (shares_host_memory(*rank_.backend)) return share;
+    // Edited logits are as large as the token counts of rank 0, on every rank.
+    const int64_t edited = token_count_bytes(rank_.runner.shape, 0, config_.max_num_seqs);
+    const int64_t others = bytes.beside_weights() + edited + kDeviceScratchBytes + config_.leave_bytes;
+    return std::min(share, left - others);
   }
 
   /// One sequence of the whole context must fit; the model's own context is shortened to what does, a wish is

@@ -12,6 +12,7 @@
 #include "engine/models/causal_lm.h"
 #include "engine/parallel/agreement.h"
 #include "engine/runner/trace_file.h"
+#include "engine/weights/weight_loader.h"
 #include "kernels/ceilings.h"
 
 namespace trireme::client {
@@ -67,13 +68,15 @@ class Bench {
 
   absl::StatusOr<EngineBenchReport> run() {
     const auto begin = Clock::now();
-    auto engine = Engine::create(options_.engine, world_);
+    EngineConfig config = options_.engine;
+    config.leave_bytes = static_cast<int64_t>(bytes_to_leave());
+    auto engine = Engine::create(config, world_);
     if (!engine.ok()) return engine.status();
     engine_ = *std::move(engine);
     report_.load_seconds = seconds_since(begin);
     threads_ = options_.engine.num_threads > 0 ? options_.engine.num_threads
                                                : static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
-    set_shape();
+    if (absl::Status cut = set_shape(engine_->compute_dtype()); !cut.ok()) return cut;
     auto ceilings =
         engine_->backend_name() == "cpu"
             ? create_cpu_ceilings(options_.probe_bytes / static_cast<size_t>(world_.size()), threads_)
@@ -91,10 +94,18 @@ class Bench {
   }
 
  private:
-  void set_shape() {
-    shape_ = model_shape(options_.engine.model, "", engine_->compute_dtype(), engine_->compute_dtype());
+  /// Of a GPU, for the ceilings; cut into more ranks than there can be, the engine will say so.
+  size_t bytes_to_leave() {
+    const auto dtype =
+        wanted_compute_dtype(options_.engine.compute_dtype, options_.engine.model.checkpoint_dtype);
+    return set_shape(dtype).ok() ? device_probe_bytes() + (size_t{64} << 20) : 0;
+  }
+  absl::Status set_shape(DType dtype) {
+    shape_ = model_shape(options_.engine.model, "", dtype, dtype);
     const int size = options_.engine.shard_size > 0 ? options_.engine.shard_size : world_.size();
-    layout_ = *layout_tensor_parallel(shape_, size);  // the engine has made the same
+    auto layout = layout_tensor_parallel(shape_, size);
+    if (layout.ok()) layout_ = *std::move(layout);
+    return layout.status();
   }
   /// The GPU that the engine has taken, in the same way.
   int device() const {
