@@ -6,8 +6,9 @@
 //
 // Columns: median time of a call, queued behind others like it; GB/s of what it must read and write once;
 // that as a fraction of the copy (GPU) or read (CPU) bandwidth; TFLOP/s of products; that as a fraction of
-// the rate of cuBLASLt or oneDNN for 2,048 rows. Fractions above 1 of the bandwidth are what a cache holds.
-// The shapes are those of Llama-3.1-8B. Exit code 0; 1 where the device cannot be used, with the reason.
+// the rate of cuBLASLt or oneDNN for 2,048 rows. Operands of products and logits are drawn. Fractions above 1
+// of the bandwidth are what a cache holds. The shapes are those of Llama-3.1-8B. Exit code 0; 1 where the
+// device cannot be used, with the reason.
 
 #include <algorithm>
 #include <chrono>
@@ -21,6 +22,8 @@
 #include "CLI/CLI.hpp"
 #include "kernels/backend.h"
 #include "kernels/ceilings.h"
+#include "kernels/drawn_values.h"
+#include "kernels/float_conversion.h"
 
 namespace {
 
@@ -71,11 +74,23 @@ class Bench {
     buffers_.push_back(value_or_end(backend_.allocate(bytes)));
     return Tensor(buffers_.back().data(), dtype, rows, cols);
   }
-  Tensor numbers(const std::vector<int32_t>& values) {
-    const Tensor out = tensor(DType::i32, 1, static_cast<int64_t>(values.size()));
-    backend_.copy_to_device(out.data, values.data(), values.size() * sizeof(int32_t));
+  void* uploaded(const void* source, size_t bytes) {
+    buffers_.push_back(value_or_end(backend_.allocate(bytes)));
+    backend_.copy_to_device(buffers_.back().data(), source, bytes);
     backend_.synchronize();
-    return out;
+    return buffers_.back().data();
+  }
+  Tensor numbers(const std::vector<int32_t>& values) {
+    return Tensor(uploaded(values.data(), values.size() * sizeof(int32_t)), DType::i32, 1,
+                  static_cast<int64_t>(values.size()));
+  }
+  /// What products are of: a GPU multiplies zeros at a higher clock.
+  Tensor drawn(DType dtype, int64_t rows, int64_t cols) {
+    std::vector<float> values(static_cast<size_t>(rows * cols));
+    draw_values(++last_key_, 0, rows * cols, deviates_, values.data());
+    std::vector<char> bytes(values.size() * dtype_bytes(dtype));
+    convert_from_f32(values.data(), rows * cols, dtype, bytes.data());
+    return Tensor(uploaded(bytes.data(), bytes.size()), dtype, rows, cols);
   }
   double element() const { return static_cast<double>(dtype_bytes(dtype_)); }
 
@@ -143,7 +158,7 @@ class Bench {
       for (const int64_t rows :
            {int64_t{1}, int64_t{2}, int64_t{4}, int64_t{8}, int64_t{32}, int64_t{256}, kPeakRows}) {
         if (rows > std::max<int64_t>(8, options_.prefill)) continue;
-        const Tensor x = tensor(dtype_, rows, in), y = tensor(dtype_, rows, out);
+        const Tensor x = drawn(dtype_, rows, in), y = tensor(dtype_, rows, out);
         const double bytes =
             static_cast<double>(weight->bytes()) + static_cast<double>(rows * (in + out)) * element();
         measure("matmul", std::to_string(rows) + " x " + std::to_string(in) + " x " + std::to_string(out),
@@ -179,9 +194,9 @@ class Bench {
     ragged.block_tables = Tensor(flat.data, DType::i32, batch, blocks);
     ragged.num_tokens = batch * queries, ragged.num_seqs = batch;
     ragged.max_query_len = queries, ragged.max_context_len = context;
-    const Tensor q = tensor(dtype_, ragged.num_tokens, heads * kHeadDim),
-                 out = tensor(dtype_, q.rows, q.cols);
-    const Tensor k = tensor(dtype_, q.rows, kv_heads * kHeadDim), v = tensor(dtype_, q.rows, k.cols);
+    const Tensor q = drawn(dtype_, ragged.num_tokens, heads * kHeadDim), out = tensor(dtype_, q.rows, q.cols);
+    // Those of a prefill fill the cache, too.
+    const Tensor k = drawn(dtype_, q.rows, kv_heads * kHeadDim), v = drawn(dtype_, q.rows, k.cols);
     const RopeSpec rope{tensor(DType::f32, 1, kHeadDim / 2), 1, kHeadDim};
     const std::string shape =
         std::to_string(batch) + " x " + std::to_string(queries) + " of " + std::to_string(context);
@@ -201,16 +216,20 @@ class Bench {
   }
 
   void sampling(int64_t rows) {
-    const Tensor logits = tensor(DType::f32, rows, options_.vocab), ids = tensor(DType::i32, 1, rows);
+    const Tensor logits = drawn(DType::f32, rows, options_.vocab), ids = tensor(DType::i32, 1, rows);
     const Tensor logprobs = tensor(DType::f32, 1, rows);
     const double bytes = static_cast<double>(logits.size()) * sizeof(float);
     std::vector<SamplingRow> how(static_cast<size_t>(rows));
     const std::string shape = std::to_string(rows) + " x " + std::to_string(options_.vocab);
-    measure("sample, greedy", shape, bytes, 0,
-            [&] { backend_.sample(logits, options_.vocab, how.data(), ids, logprobs); });
+    const auto measure_rows = [&](const std::string& name) {
+      const auto* const on_device =
+          static_cast<const SamplingRow*>(uploaded(how.data(), how.size() * sizeof(SamplingRow)));
+      measure(name, shape, bytes, 0,
+              [&] { backend_.sample(logits, options_.vocab, on_device, ids, logprobs); });
+    };
+    measure_rows("sample, greedy");
     for (SamplingRow& row : how) row.temperature = 1, row.top_p = 0.9f;
-    measure("sample, top-p", shape, bytes, 0,
-            [&] { backend_.sample(logits, options_.vocab, how.data(), ids, logprobs); });
+    measure_rows("sample, top-p");
     buffers_.clear();
   }
 
@@ -220,6 +239,8 @@ class Bench {
   const DType dtype_;
   DType weight_dtype_ = DType::f32;
   std::vector<Buffer> buffers_;
+  const NormalQuantiles deviates_{1.0f};
+  uint64_t last_key_ = 0;
 };
 
 }  // namespace
