@@ -8,6 +8,8 @@
 namespace trireme::cuda {
 
 inline constexpr int kMaxFewRows = 8;
+/// Output features from which a warp takes two, or with five rows of activations and more four, of them.
+inline constexpr int64_t kTwoFeatures = 4096, kFourFeatures = 16384;
 
 /// out = x · weight^T + bias for at most kMaxFewRows rows. x: [rows, in], weight: [out, in] of x's dtype with
 /// contiguous rows, bias: f32 [out] or empty, out: of x's dtype or f32. The weight is read once, and bounds

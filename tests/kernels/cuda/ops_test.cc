@@ -141,7 +141,7 @@ TEST_P(CudaOpsTest, GatherRowsMovesThem) {
 }
 
 TEST_P(CudaOpsTest, FewRowsAreMultiplied) {
-  for (const int64_t in : {1, 8, 100, 1048, 4096}) {
+  for (const int64_t in : {1, 8, 100, 1024, 3096, 4096}) {
     for (const int64_t rows : {1, 3, 8}) {
       SCOPED_TRACE(::testing::Message() << rows << " rows of " << in);
       const int64_t out_features = 13;
@@ -178,6 +178,35 @@ TEST_P(CudaOpsTest, ARowsProductDoesNotDependOnTheOthers) {
     EXPECT_EQ(one.values(), std::vector<float>(values.begin() + m * 6, values.begin() + m * 6 + 6));
   }
 }
+
+class CudaFewRowsTest : public ::testing::TestWithParam<DType> {};
+
+TEST_P(CudaFewRowsTest, AProductHasTheSameBitsWhereWarpsHaveSeveralFeatures) {
+  std::mt19937 random(std::random_device{}());
+  // In the last warp the features end before its own do. One whole batch of loads for each feature, and a
+  // bit.
+  for (const auto& [rows, out_features, in] :
+       {std::tuple{2, cuda::kTwoFeatures + 3, 520}, {5, cuda::kFourFeatures + 5, 264}}) {
+    SCOPED_TRACE(rows);
+    const DeviceTensor x(GetParam(), rows, in, random_values(random, rows * in)),
+        weight(GetParam(), out_features, in, random_values(random, out_features * in)),
+        all(GetParam(), rows, out_features), part(GetParam(), rows, 16);
+    cuda::matmul_few_rows(nullptr, x, weight, Tensor(), all);
+    const std::vector<float> values = all.values();
+    for (const int64_t first : {int64_t{0}, out_features / 2, out_features - 16}) {
+      cuda::matmul_few_rows(nullptr, x, weight.tensor().slice_rows(first, 16), Tensor(), part);
+      std::vector<float> wanted;
+      for (int64_t m = 0; m < rows; ++m) {
+        const auto begin = values.begin() + m * out_features + first;
+        wanted.insert(wanted.end(), begin, begin + 16);
+      }
+      EXPECT_EQ(part.values(), wanted) << first;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(CudaOnCpu, CudaFewRowsTest, ::testing::Values(DType::bf16, DType::f16),
+                         [](const auto& tested) { return std::string(dtype_name(tested.param)); });
 
 struct RopeCase {
   int head_dim, rotary_dim, num_heads, num_kv_heads;
