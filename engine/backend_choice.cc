@@ -1,6 +1,15 @@
 #include "engine/backend_choice.h"
 
+#include <limits.h>
+#include <unistd.h>
+
+#include <array>
+
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "engine/parallel/agreement.h"
+#include "kernels/peer_access.h"
 
 namespace trireme {
 namespace {
@@ -52,6 +61,29 @@ absl::StatusOr<ChosenBackend> choose_backend(const BackendWish& wish, std::vecto
   auto cpu = create_cpu_backend(options);
   if (!cpu.ok()) return cpu.status();
   return ChosenBackend{*std::move(cpu), {}};
+}
+
+absl::StatusOr<std::optional<DevicePlacement>> agree_on_placement(HostGroup& world,
+                                                                  const std::string& backend,
+                                                                  const std::string& collectives, int first,
+                                                                  std::chrono::milliseconds deadline) {
+  constexpr char kBetween = '\n';  // in no host's name
+  std::array<char, HOST_NAME_MAX + 1> host{};
+  gethostname(host.data(), host.size() - 1);
+  std::vector<std::string> parts{host.data()};
+  const int num_devices = backend == "cpu" ? 0 : num_cuda_devices();
+  for (int device = 0; device < num_devices; ++device) parts.push_back(gpu_address(device).value_or(""));
+  const auto texts = share_bytes(world, absl::StrJoin(parts, std::string(1, kBetween)), deadline);
+  if (!texts.ok()) return texts.status();
+  std::vector<RankSight> ranks;
+  for (const std::string& text : *texts) {
+    std::vector<std::string> gpus = absl::StrSplit(text, kBetween);
+    RankSight sight{gpus.front(), {}};
+    gpus.erase(gpus.begin());
+    sight.gpus = std::move(gpus);
+    ranks.push_back(std::move(sight));
+  }
+  return place_by_sight(first, ranks, world.rank(), /*may_share=*/collectives != "nccl");
 }
 
 bool shares_host_memory(const Backend& backend) { return backend.name() == "cpu"; }

@@ -1,6 +1,7 @@
 #pragma once
 // Which device a rank computes on.
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -8,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "engine/device_placement.h"
+#include "engine/parallel/process_group.h"
 #include "kernels/backend.h"
 
 namespace trireme {
@@ -32,6 +34,13 @@ struct ChosenBackend {
 /// it. auto: the GPU if it can be used, else the CPU, with the reason in `notes`. Ranks share GPUs where
 /// there are fewer, as place_on_device() says, and `notes` then say so. INVALID_ARGUMENT for any other word.
 absl::StatusOr<ChosenBackend> choose_backend(const BackendWish& wish, std::vector<std::string>& notes);
+
+/// place_by_sight() of the ranks of `world`, none of which opens a GPU for it; nullopt on the CPU. `first`:
+/// of the GPUs that a rank sees. Collective.
+absl::StatusOr<std::optional<DevicePlacement>> agree_on_placement(HostGroup& world,
+                                                                  const std::string& backend,
+                                                                  const std::string& collectives, int first,
+                                                                  std::chrono::milliseconds deadline);
 
 /// Whether ranks of one host take their memory from the same place: they do but for a device that each has
 /// alone.

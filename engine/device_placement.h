@@ -1,6 +1,7 @@
 #pragma once
 // Which GPU of its host a rank takes, and how many others take the same one.
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,5 +25,18 @@ absl::StatusOr<DevicePlacement> place_on_device(int first, int local_rank, int l
 /// it does not name one for each. Pure.
 absl::StatusOr<DevicePlacement> place_as_named(const std::vector<int>& devices,
                                                const std::vector<std::string>& hosts, int rank);
+
+/// Where a rank runs and what it sees there.
+struct RankSight {
+  std::string host;
+  std::vector<std::string> gpus;  // their addresses on the host's bus, by ordinal
+};
+
+/// The GPU of rank `rank` where the ranks of its host do not see the same ones, since whoever started them
+/// showed each its own (CUDA_VISIBLE_DEVICES): those that see the same are placed among themselves as by
+/// place_on_device() from `first` on, and whoever comes to the same address shares it. nullopt where all see
+/// the same, or this one none. FAILED_PRECONDITION where ranks share and may not. Pure.
+absl::StatusOr<std::optional<DevicePlacement>> place_by_sight(int first, const std::vector<RankSight>& ranks,
+                                                              int rank, bool may_share);
 
 }  // namespace trireme

@@ -14,6 +14,7 @@
 #include <spdlog/spdlog.h>
 
 #include "absl/strings/str_cat.h"
+#include "engine/backend_choice.h"
 #include "engine/engine.h"
 #include "engine/loading.h"
 #include "engine/parallel/agreement.h"
@@ -123,9 +124,12 @@ class WorkerProcess {
     return absl::OkStatus();
   }
 
-  /// The GPU of this rank where --device names one for each rank. Collective then.
+  /// The GPU of this rank where --device names one for each rank, or each is shown its own. Collective.
   absl::StatusOr<std::optional<DevicePlacement>> named_placement() {
-    if (options_.devices.size() == 1) return std::nullopt;
+    if (options_.devices.size() == 1) {
+      return agree_on_placement(world_, options_.backend, options_.collectives, options_.devices.front(),
+                                options_.join_timeout);
+    }
     const auto hosts = share_bytes(world_, host_name(), options_.join_timeout);
     if (!hosts.ok()) return hosts.status();
     const auto placement = place_as_named(options_.devices, *hosts, world_.rank());

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/strings/str_format.h"
+#include "engine/backend_choice.h"
 #include "engine/config.h"
 #include "launch/client/commands.h"
 #include "launch/client/engine_bench.h"
@@ -185,6 +186,11 @@ int run(Flags& flags) {
   auto world = create_world(nullptr, nullptr);
   if (!world.ok()) return fail(world.status());
   if (absl::Status status = complete(flags); !status.ok()) return fail(status);
+  EngineConfig& engine = flags.bench.engine;
+  const auto seen =
+      agree_on_placement(**world, engine.backend, engine.collectives, engine.device, engine.load_timeout);
+  if (!seen.ok()) return fail(seen.status());
+  engine.placement = *seen;
   if (flags.scenario != "batches") return run_scenario(flags, **world);
   auto report = run_engine_bench(flags.bench, **world);
   if (!report.ok()) return fail(report.status());

@@ -6,6 +6,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "engine/backend_choice.h"
 #include "engine/device_placement.h"
 #include "engine/parallel/agreement.h"
 #include "engine/parallel/collectives.h"
@@ -20,9 +21,12 @@ constexpr std::chrono::milliseconds kDeadline{60'000};
 constexpr int64_t kSums[] = {1, 1000, 300'000, 4'000'000};  // elements
 
 /// The GPU that a worker would take, and with how many others; where there is none, opening one tells why.
-DevicePlacement place(const HostGroup& world) {
+absl::StatusOr<DevicePlacement> place(HostGroup& world) {
+  const auto seen = agree_on_placement(world, "auto", "auto", /*first=*/0, kDeadline);
+  if (!seen.ok()) return seen.status();
+  if (*seen) return **seen;
   const int num_devices = num_cuda_devices();
-  if (num_devices == 0) return {world.local_rank(), 1};
+  if (num_devices == 0) return DevicePlacement{world.local_rank(), 1};
   return *place_on_device(/*first=*/0, world.local_rank(), world.local_size(), num_devices,
                           /*may_share=*/true);
 }
@@ -86,9 +90,10 @@ absl::Status probe_devices(HostGroup& world, const std::string& wish, v1::RankFa
     report.set_devices_skipped("--backend cpu");
     return absl::OkStatus();
   }
-  const DevicePlacement placement = place(world);
+  const auto placement = place(world);
+  if (!placement.ok()) return placement.status();
   std::unique_ptr<Backend> backend;
-  const auto errors = open_devices(world, placement.device, backend);
+  const auto errors = open_devices(world, placement->device, backend);
   if (!errors.ok()) return errors.status();
   const auto num_without =
       std::count_if(errors->begin(), errors->end(), [](const std::string& error) { return !error.empty(); });
@@ -102,8 +107,8 @@ absl::Status probe_devices(HostGroup& world, const std::string& wish, v1::RankFa
     report.set_devices_skipped(absl::StrCat(num_without, " of ", world.size(), " ranks have none"));
     return absl::OkStatus();
   }
-  if (absl::Status found = find_peers(world, placement.device, facts); !found.ok()) return found;
-  const auto group = create_process_group("auto", world, *backend, placement.num_sharers > 1, kDeadline);
+  if (absl::Status found = find_peers(world, placement->device, facts); !found.ok()) return found;
+  const auto group = create_process_group("auto", world, *backend, placement->num_sharers > 1, kDeadline);
   if (!group.ok()) {
     report.set_device_error(absl::Utf8SafeCEscape(group.status().message()));
     return absl::OkStatus();

@@ -109,6 +109,7 @@ class Bench {
   }
   /// The GPU that the engine has taken, in the same way.
   int device() const {
+    if (options_.engine.placement) return options_.engine.placement->device;
     return place_on_device(options_.engine.device, world_.local_rank(), world_.local_size(),
                            num_cuda_devices(), /*may_share=*/true)
         ->device;

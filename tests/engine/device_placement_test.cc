@@ -73,5 +73,46 @@ TEST(DevicePlacementTest, NamesAreOneForEachRank) {
               HasSubstr("got 3 GPUs, wanted one, or one for each of the job's 2 ranks"));
 }
 
+/// Devices and sharers of all ranks; nothing where the usual rule holds.
+std::vector<std::pair<int, int>> by_sight(int first, const std::vector<RankSight>& ranks) {
+  std::vector<std::pair<int, int>> placed;
+  for (int rank = 0; rank < static_cast<int>(ranks.size()); ++rank) {
+    const auto placement = place_by_sight(first, ranks, rank, /*may_share=*/true);
+    EXPECT_TRUE(placement.ok()) << placement.status();
+    if (placement.ok() && *placement) placed.emplace_back((*placement)->device, (*placement)->num_sharers);
+  }
+  return placed;
+}
+
+TEST(DevicePlacementTest, RanksThatSeeTheSameGpusFollowTheUsualRule) {
+  EXPECT_THAT(by_sight(0, {{"a", {"x", "y"}}, {"a", {"x", "y"}}, {"b", {"x"}}}), ::testing::IsEmpty());
+  EXPECT_THAT(by_sight(0, {{"a", {}}, {"a", {}}}), ::testing::IsEmpty());
+}
+
+TEST(DevicePlacementTest, ARankThatIsShownItsOwnGpuTakesItAlone) {
+  using ::testing::ElementsAre;
+  using ::testing::Pair;
+  EXPECT_THAT(by_sight(0, {{"a", {"x"}}, {"a", {"y"}}, {"a", {"z"}}, {"b", {"x"}}}),
+              ElementsAre(Pair(0, 1), Pair(0, 1), Pair(0, 1)))
+      << "the fourth sees what all on its host see";
+  // Two pairs of ranks, each pair with two of four GPUs.
+  EXPECT_THAT(by_sight(0, {{"a", {"w", "x"}}, {"a", {"y", "z"}}, {"a", {"w", "x"}}, {"a", {"y", "z"}}}),
+              ElementsAre(Pair(0, 1), Pair(0, 1), Pair(1, 1), Pair(1, 1)));
+  // What is seen in another order, or by two, is the same GPU.
+  EXPECT_THAT(by_sight(0, {{"a", {"x", "y"}}, {"a", {"y", "x"}}, {"a", {"x"}}}),
+              ElementsAre(Pair(0, 2), Pair(0, 1), Pair(0, 2)));
+  EXPECT_THAT(by_sight(1, {{"a", {"w", "x"}}, {"a", {"y", "z"}}, {"a", {"y"}}}),
+              ElementsAre(Pair(1, 1), Pair(1, 1)))
+      << "the third has no second GPU, which opening it will tell";
+}
+
+TEST(DevicePlacementTest, RanksThatAreShownTheSameGpuMayHaveToBeToldApart) {
+  const std::vector<RankSight> ranks = {{"a", {"x"}}, {"a", {"x"}}, {"a", {"y"}}};
+  const auto shared = place_by_sight(0, ranks, 1, /*may_share=*/false);
+  ASSERT_EQ(shared.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(shared.status().message()), HasSubstr("GPU x is that of 2 ranks on host a"));
+  EXPECT_TRUE(place_by_sight(0, ranks, 2, /*may_share=*/false).ok());
+}
+
 }  // namespace
 }  // namespace trireme
