@@ -12,7 +12,7 @@
 namespace trireme::cuda {
 namespace {
 
-constexpr int kMaxThreads = 512;
+constexpr int kMaxThreads = 1024;  // rows of up to 8192 16-bit elements in one go
 
 /// One block normalizes one row of `cols` elements, kWidth at a time. With kResidual the row is residual + x,
 /// which is kept in `residual`.
@@ -27,6 +27,10 @@ __global__ void __launch_bounds__(kMaxThreads)
   if (kResidual) residual += row * residual_stride;
   // What is normalized, after the first pass.
   const T* source = kResidual ? residual : x;
+  // A thread's first columns stay in registers, and their weights come while the row is summed: with few rows
+  // nothing else hides what a second round trip to memory takes.
+  float first[kWidth] = {}, first_scales[kWidth] = {};
+  if (begin < cols) load(weight + begin, first_scales);
   float squares = 0;
   for (int c = begin; c < cols; c += step) {
     float values[kWidth];
@@ -39,12 +43,19 @@ __global__ void __launch_bounds__(kMaxThreads)
       store(residual + c, values);
     }
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) squares += values[i] * values[i];
+    for (int i = 0; i < kWidth; ++i) {
+      squares += values[i] * values[i];
+      if (c == begin) first[i] = values[i];
+    }
   }
   squares = block_sum(squares, dynamic_shared<float>());
   const float factor = rsqrtf(squares / static_cast<float>(cols) + eps);
-  // Each thread reads again what it read or wrote itself.
-  for (int c = begin; c < cols; c += step) {
+  if (begin >= cols) return;
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) first[i] *= factor * first_scales[i];
+  store(out + begin, first);
+  // Of the others each thread reads again what it read or wrote itself.
+  for (int c = begin + step; c < cols; c += step) {
     float values[kWidth], scales[kWidth];
     load(source + c, values);
     load(weight + c, scales);

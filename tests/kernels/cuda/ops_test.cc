@@ -40,7 +40,7 @@ std::vector<double> normalized(const std::vector<float>& x, const std::vector<fl
 }
 
 TEST_P(CudaOpsTest, RmsNormNormalizesEachRow) {
-  for (const int64_t cols : {1, 7, 8, 96, 513, 2048, 5120}) {
+  for (const int64_t cols : {1, 7, 8, 96, 1031, 2048, 5120, 9000}) {
     SCOPED_TRACE(cols);
     const DeviceTensor x = random_tensor(3, cols, 4), out(dtype(), 3, cols);
     const DeviceTensor weight(DType::f32, 1, cols, random_values(random_, cols));
