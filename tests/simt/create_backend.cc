@@ -14,6 +14,7 @@ absl::StatusOr<std::unique_ptr<Backend>> create_cuda_backend(const CudaOptions& 
   if (options.device != 0)
     return absl::FailedPreconditionError(
         absl::StrCat("GPU ", options.device, ": there is one, the processor"));
+  CUDA_CHECK(cudaSetDevice(0));
   const cuda::Device device{0, "the processor", 9, 0, 4, simt::max_shared_bytes()};
   return std::make_unique<cuda::CudaBackend>(device, options.activation_dtype);
 }

@@ -15,6 +15,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/simt/device_memory.h"
+
 /// Operations to be done one after the other, and the events that each launch of them records.
 struct SimtRecording {
   std::vector<std::function<void()>> work;
@@ -32,6 +34,8 @@ struct SimtStream {
   }
   void drain() {
     std::lock_guard lock(mutex);
+    if (work.empty()) return;
+    const simt::DeviceAtWork at_work;
     while (!work.empty()) {
       const std::function<void()> next = std::move(work.front());
       work.pop_front();
@@ -90,12 +94,17 @@ constexpr uint32_t kMaxGridX = 0x7fffffff, kMaxGridYz = 65535;
 thread_local cudaError_t last_error = cudaSuccess;
 thread_local SimtStream* capturing = nullptr;  // by this thread
 thread_local bool capture_is_valid = true;
+thread_local bool has_device = false;  // this thread has said which
 std::atomic<uint64_t> waits = 0;
 
 cudaError_t result(cudaError_t error) {
   if (error != cudaSuccess) last_error = error;
   return error;
 }
+
+/// On a machine with several devices a thread that has not said so works on the first one, whichever it is
+/// meant to work on: refused where the test is strict.
+bool on_a_device() { return has_device || !simt::is_strict(); }
 
 /// False, and the capture is invalid, where this thread captures.
 bool allowed_now() {
@@ -160,6 +169,7 @@ cudaError_t set_max_shared_bytes(const void* kernel, int bytes) {
 }
 
 cudaError_t enqueue(const cudaLaunchConfig_t& config, const void* kernel, std::function<void()> body) {
+  if (!on_a_device()) return result(cudaErrorInvalidDevice);
   size_t most = kDefaultSharedBytes;
   {
     std::lock_guard lock(mutex);
@@ -212,6 +222,7 @@ const char* cudaGetErrorString(cudaError_t error) { return cudaGetErrorName(erro
 cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  if (!on_a_device()) return result(cudaErrorInvalidDevice);
   *stream = new SimtStream;
   return cudaSuccess;
 }
@@ -228,6 +239,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  if (!on_a_device()) return result(cudaErrorInvalidDevice);
   *event = new SimtEvent((flags & cudaEventDisableTiming) == 0);
   return cudaSuccess;
 }
@@ -334,8 +346,13 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   *properties = {"the processor", 9, 0, 4, device_bytes};
   return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : result(cudaErrorInvalidDevice); }
+cudaError_t cudaSetDevice(int device) {
+  if (device != 0) return result(cudaErrorInvalidDevice);
+  has_device = true;
+  return cudaSuccess;
+}
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  if (!on_a_device()) return result(cudaErrorInvalidDevice);
   std::lock_guard lock(mutex);
   *total = device_bytes;
   *free = device_bytes - allocated_bytes;
@@ -357,8 +374,15 @@ cudaError_t cudaFreeHost(void* memory) {
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
   std::lock_guard lock(mutex);
   if (bytes > device_bytes - allocated_bytes) return result(cudaErrorMemoryAllocation);
-  const cudaError_t error = cudaMallocHost(memory, bytes);
-  if (error != cudaSuccess || bytes == 0) return error;
+  if (!allowed_now()) return result(cudaErrorStreamCaptureUnsupported);
+  if (!on_a_device()) return result(cudaErrorInvalidDevice);
+  *memory = bytes == 0 ? nullptr : simt::take_device_memory(bytes);
+  if (bytes == 0) return cudaSuccess;
+  if (*memory == nullptr) return result(cudaErrorMemoryAllocation);
+  {
+    const simt::DeviceAtWork at_work;
+    std::memset(*memory, 0xff, bytes);
+  }
   allocations()[*memory] = bytes;
   allocated_bytes += bytes;
   return cudaSuccess;
@@ -369,8 +393,7 @@ cudaError_t cudaFree(void* memory) {
   std::lock_guard lock(mutex);
   const auto found = allocations().find(memory);
   if (found == allocations().end()) return result(cudaErrorInvalidValue);
-  const cudaError_t error = cudaFreeHost(memory);
-  if (error != cudaSuccess) return error;
+  simt::give_device_memory(memory);
   allocated_bytes -= found->second;
   allocations().erase(found);
   return cudaSuccess;

@@ -9,7 +9,10 @@
 #include <limits>
 #include <numeric>
 #include <random>
+#include <thread>
 #include <vector>
+
+#include "tests/simt/device_memory.h"
 
 namespace trireme::testing {
 
@@ -380,6 +383,43 @@ TEST(SimtRuntimeTest, LaunchesBeyondTheLimitsAreRefused) {
             cudaSuccess);
   std::vector<float> out(32);
   run(read_uninitialized, config(1, 32, 200 * 1024), out.data());
+}
+
+class SimtStrictTest : public ::testing::Test {
+ protected:
+  SimtStrictTest() { simt::set_strict(true); }
+  ~SimtStrictTest() override { simt::set_strict(false); }
+};
+using SimtStrictDeathTest = SimtStrictTest;
+
+TEST_F(SimtStrictTest, AThreadSaysWhichDeviceItWorksOn) {
+  std::vector<cudaError_t> got;
+  std::thread([&got] {
+    void* memory = nullptr;
+    cudaStream_t stream = nullptr;
+    got = {cudaMalloc(&memory, 8), cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking),
+           cudaSetDevice(0), cudaMalloc(&memory, 8), cudaFree(memory)};
+  }).join();
+  EXPECT_EQ(got, (std::vector<cudaError_t>{cudaErrorInvalidDevice, cudaErrorInvalidDevice, cudaSuccess,
+                                           cudaSuccess, cudaSuccess}));
+}
+
+TEST_F(SimtStrictDeathTest, MemoryOfTheDeviceIsClosedToTheHost) {
+  if (!simt::closes_memory()) GTEST_SKIP() << "the sanitizer looks at each access";
+  ASSERT_EQ(cudaSetDevice(0), cudaSuccess);
+  void* memory = nullptr;
+  ASSERT_EQ(cudaMalloc(&memory, 300), cudaSuccess);
+  volatile char* const bytes = static_cast<char*>(memory);
+  EXPECT_DEATH(bytes[0] = 1, "");
+  int value = 0;
+  ASSERT_EQ(cudaMemsetAsync(memory, 7, 300, nullptr), cudaSuccess);
+  ASSERT_EQ(cudaMemcpyAsync(&value, memory, 4, cudaMemcpyDefault, nullptr), cudaSuccess);
+  ASSERT_EQ(cudaStreamSynchronize(nullptr), cudaSuccess);
+  EXPECT_EQ(value, 0x07070707) << "the device's own work is let in";
+  const simt::DeviceAtWork at_work;
+  bytes[511] = 1;  // as allocations are aligned
+  EXPECT_DEATH(bytes[512] = 1, "");
+  EXPECT_EQ(cudaFree(memory), cudaSuccess);
 }
 
 TEST(SimtTypesTest, ConversionsRoundToNearestEven) {

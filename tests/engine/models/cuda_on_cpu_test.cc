@@ -16,7 +16,7 @@ namespace {
 using ::testing::HasSubstr;
 
 // Called here so that it comes from the stand-in's library, whatever the engine brings along.
-const bool kHasStandIn = create_cuda_backend({}).ok();
+const bool kHasStandIn = (simt::set_strict(true), create_cuda_backend({}).ok());
 
 EngineConfig config_on(const std::string& backend, const Reference& reference) {
   CHECK_EQ(kHasStandIn, true);

@@ -21,7 +21,7 @@ constexpr std::chrono::milliseconds kSlowness{100};
 constexpr int kPeriod = StepMarks::kPeriods[static_cast<size_t>(StepKind::replayed)];
 
 // Called here so that it comes from the stand-in's library, whatever the engine brings along.
-const bool kHasStandIn = create_cuda_backend({}).ok();
+const bool kHasStandIn = (simt::set_strict(true), create_cuda_backend({}).ok());
 
 /// Collectives that the device does in the order of its stream, as NCCL's are.
 class StreamGroup final : public ProcessGroup {

@@ -1,5 +1,6 @@
 // Ranks that share one GPU, which is the processor here: TP > 1 on a machine with a single device.
 
+#include <cuda_runtime.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -19,7 +20,7 @@ using ::testing::Not;
 using ::testing::StartsWith;
 
 // Both called here so that they come from the stand-in's library, whatever the engine brings along.
-const bool kHasStandIn = create_cuda_backend({}).ok() && num_cuda_devices() == 1;
+const bool kHasStandIn = (simt::set_strict(true), create_cuda_backend({}).ok() && num_cuda_devices() == 1);
 
 bool shared() { return world().size() > 1; }
 

@@ -308,6 +308,11 @@ enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 
 namespace simt {
 
+/// From now on a thread has to say which device it works on (cudaSetDevice) before it asks anything of one,
+/// and memory of the device that is taken is closed to the host. Without it, tests of single kernels read and
+/// write such memory as they like.
+void set_strict(bool on);
+bool is_strict();
 /// How often the host has waited for a stream or an event.
 uint64_t num_waits();
 /// Shared memory that a block of the device may ask for: that of compute capability 9.0, or what was set.
