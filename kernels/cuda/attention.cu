@@ -92,20 +92,27 @@ __device__ __forceinline__ void load_queries(const AttentionArguments<T>& a, con
   }
 }
 
-/// kWarps = 1: all rows of a sequence that has at most 16 of them. Block x: with kPartial one segment of the
-/// context. kWarps > 1: 16 * kWarps rows, number blockIdx.x, of a sequence that has more. Block y: KV head,
-/// z: sequence.
+using ChunkBlocks = RowBlocks<kChunkWarps * kRowsPerWarp>;
+
+/// kWarps = 1: all rows of sequence z, if it has at most 16 of them. Block x: with kPartial one segment of
+/// the context. kWarps > 1: a block of ChunkBlocks, if its sequence has more rows. Block y: KV head.
 template <typename T, int kHeadDim, int kWarps, bool kPartial>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     attention_kernel(AttentionArguments<T> a, int partial_rows) {
   using Shared = AttentionShared<T, kHeadDim, kWarps, kPartial>;
   constexpr int kStages = Shared::kStages;
-  const int kv_head = static_cast<int>(blockIdx.y), sequence = static_cast<int>(blockIdx.z);
+  const int kv_head = static_cast<int>(blockIdx.y);
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize,
             lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  int sequence = static_cast<int>(blockIdx.z), block_row = 0;
+  if (kWarps > 1) {
+    // Those at a sequence's end see most of it: they start first, so that none of them is alone at last.
+    const ChunkBlocks rows(a, static_cast<int>(gridDim.x - 1 - blockIdx.x));
+    sequence = rows.sequence;
+    block_row = rows.first_row;
+  }
   const SequenceView view(a, sequence);
   const int num_rows = view.query_len * a.group;
-  const int block_row = kWarps == 1 ? 0 : static_cast<int>(blockIdx.x) * kWarps * kRowsPerWarp;
   if ((num_rows <= kRowsPerWarp) != (kWarps == 1) || block_row >= num_rows) return;
 
   TokenRange range(a, view, block_row, kWarps * kRowsPerWarp);
@@ -212,9 +219,8 @@ unsigned count(int64_t value) { return static_cast<unsigned>(value); }
 
 template <typename T, int kHeadDim>
 void attend_chunks(cudaStream_t stream, const AttentionArguments<T>& a, const RaggedBatch& batch) {
-  constexpr int64_t kRows = kChunkWarps * kRowsPerWarp;
-  const dim3 grid(count((batch.max_query_len * a.group + kRows - 1) / kRows), count(a.num_kv_heads),
-                  count(batch.num_seqs));
+  const dim3 grid(count(ChunkBlocks::before(batch.num_tokens, batch.num_seqs, a.group)),
+                  count(a.num_kv_heads));
   launch(stream, "attention of chunks", attention_kernel<T, kHeadDim, kChunkWarps, false>, grid,
          dim3(kChunkWarps * kWarpSize), AttentionShared<T, kHeadDim, kChunkWarps, false>::kBytes, a, 0);
 }
@@ -325,6 +331,7 @@ void attention(cudaStream_t stream, const Tensor& q, const KvLayer& cache, const
     a.cu_query_lens = batch.cu_query_lens.as<const int>(),
     a.context_lens = batch.context_lens.as<const int>();
     a.block_tables = batch.block_tables.as<const int>(), a.table_stride = batch.block_tables.row_stride;
+    a.num_seqs = static_cast<int>(batch.num_seqs);
     a.num_kv_heads = cache.num_kv_heads, a.head_dim = cache.head_dim, a.block_size = cache.block_size;
     a.group = static_cast<int>(q.cols / (int64_t{cache.num_kv_heads} * cache.head_dim));
     a.scale = spec.scale, a.softcap = spec.logit_softcap, a.window_left = spec.window_left;

@@ -15,6 +15,7 @@ struct AttentionArguments {
   int64_t q_stride, out_stride;
   const int *cu_query_lens, *context_lens, *block_tables;
   int64_t table_stride;
+  int num_seqs;
   int num_kv_heads, group, head_dim, block_size;  // group: query heads to a KV head
   float scale, softcap;
   int window_left;
@@ -39,6 +40,31 @@ struct SequenceView {
   __device__ __forceinline__ int last_visible(int token) const { return context_len - query_len + token; }
   __device__ __forceinline__ int first_visible(int token, int window_left) const {
     return window_left < 0 ? 0 : max(0, last_visible(token) - window_left);
+  }
+};
+
+/// Blocks of kRows query rows: the sequences' one after the other, each as many as it needs or one more. A
+/// grid of all sequences by the longest one's rows would be mostly empty where one chunk is beside many
+/// single tokens, and blocks that only end take their time too.
+template <int kRows>
+struct RowBlocks {
+  __host__ __device__ __forceinline__ static int64_t before(int64_t num_tokens, int64_t num_seqs, int group) {
+    return num_tokens * group / kRows + num_seqs;
+  }
+
+  int sequence, first_row;
+
+  template <typename T>
+  __device__ __forceinline__ RowBlocks(const AttentionArguments<T>& a, int block) : sequence(0) {
+    for (int end = a.num_seqs; end - sequence > 1;) {
+      const int middle = (sequence + end) / 2;
+      if (before(a.cu_query_lens[middle], middle, a.group) <= block)
+        sequence = middle;
+      else
+        end = middle;
+    }
+    const auto first_block = static_cast<int>(before(a.cu_query_lens[sequence], sequence, a.group));
+    first_row = (block - first_block) * kRows;
   }
 };
 

@@ -20,14 +20,15 @@ __device__ __forceinline__ float warp_max(float value) {
   return value;
 }
 
-/// Block x: rows kWarps * x and on, of sequence z, KV head y. Each lane weighs one of 32 tokens at a time.
+/// Block x: one of RowBlocks, y: KV head. Each lane weighs one of 32 tokens at a time.
 template <typename T>
 __global__ void __launch_bounds__(kWarps* kWarpSize) generic_attention_kernel(AttentionArguments<T> a) {
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize,
             lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  const int kv_head = static_cast<int>(blockIdx.y), sequence = static_cast<int>(blockIdx.z);
+  const int kv_head = static_cast<int>(blockIdx.y);
+  const RowBlocks<kWarps> rows(a, static_cast<int>(blockIdx.x));
+  const int sequence = rows.sequence, row = rows.first_row + warp;
   const SequenceView view(a, sequence);
-  const int row = static_cast<int>(blockIdx.x) * kWarps + warp;
   if (row >= view.query_len * a.group) return;
   const int token = row / a.group, head = kv_head * a.group + row % a.group;
   const T* source = a.q + (view.first_query + token) * a.q_stride + int64_t{head} * a.head_dim;
@@ -72,9 +73,8 @@ __global__ void __launch_bounds__(kWarps* kWarpSize) generic_attention_kernel(At
 template <typename T>
 void attend_generic(cudaStream_t stream, const AttentionArguments<T>& a, const RaggedBatch& batch) {
   TRIREME_CHECK(a.head_dim <= kMaxPerLane * kWarpSize);
-  const int64_t rows = batch.max_query_len * a.group;
-  const dim3 grid(static_cast<unsigned>((rows + kWarps - 1) / kWarps), static_cast<unsigned>(a.num_kv_heads),
-                  static_cast<unsigned>(batch.num_seqs));
+  const int64_t blocks = RowBlocks<kWarps>::before(batch.num_tokens, batch.num_seqs, a.group);
+  const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(a.num_kv_heads));
   launch(stream, "generic_attention", generic_attention_kernel<T>, grid, dim3(kWarps * kWarpSize),
          static_cast<size_t>(kWarps * a.head_dim) * sizeof(float), a);
 }

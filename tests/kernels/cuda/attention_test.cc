@@ -54,6 +54,15 @@ TEST_P(CudaAttentionTest, EveryMultipleOfEightUpTo256) {
   }
 }
 
+TEST_P(CudaAttentionTest, ChunksOfAnySizeAmongManyTokens) {
+  AttentionShape shape{1, 4, 64, 16, {}};
+  for (int i = 0; i < 24; ++i) shape.sequences.push_back({1, 1 + 7 * i % 40});
+  // Chunks first and last, one of exactly a block's rows, and one that a block's rows just exceed.
+  for (const auto& [place, query_len] : {std::pair{0, 33}, {9, 16}, {10, 17}, {15, 5}, {23, 48}})
+    shape.sequences[static_cast<size_t>(place)] = {query_len, query_len + place};
+  expect_right(shape, spec(shape));
+}
+
 TEST_P(CudaAttentionTest, EveryGroupingOfHeads) {
   for (const auto& [num_kv_heads, group] : {std::pair{3, 1}, {2, 4}, {1, 8}, {1, 17}}) {
     SCOPED_TRACE(group);

@@ -52,7 +52,7 @@ TEST_P(CudaOpsTest, RmsNormNormalizesEachRow) {
 }
 
 TEST_P(CudaOpsTest, AddRmsNormKeepsTheSum) {
-  for (const int64_t cols : {5, 64, 1000, 4096}) {
+  for (const int64_t cols : {5, 64, 1000, 4096, 9000}) {
     SCOPED_TRACE(cols);
     const DeviceTensor x = random_tensor(2, cols), residual = random_tensor(2, cols), out(dtype(), 2, cols);
     const DeviceTensor weight(DType::f32, 1, cols, random_values(random_, cols));
