@@ -11,6 +11,8 @@ namespace simt {
 namespace {
 
 constexpr std::align_val_t kSharedAlign{128};
+// What a kernel without one of its masks may overwrite behind its shared memory.
+constexpr size_t kRoomForFaults = 16 * 1024;
 
 /// Unwinds the threads of a block that cannot end in order.
 struct GivenUp {};
@@ -41,8 +43,9 @@ void BlockRunner::prepare(const Launch& launch, const Dim3& block_index, const s
   gridDim = launch.grid;
   if (threads_.size() < num_threads_) threads_.resize(num_threads_);
   // Not a byte more than was asked for: AddressSanitizer knows the end.
-  auto* memory = static_cast<unsigned char*>(::operator new(launch.shared_bytes, kSharedAlign));
-  std::memset(memory, 0xff, launch.shared_bytes);
+  const size_t bytes = launch.shared_bytes + (options().leaves_out_mask() ? kRoomForFaults : 0);
+  auto* memory = static_cast<unsigned char*>(::operator new(bytes, kSharedAlign));
+  std::memset(memory, 0xff, bytes);
   shared_ = {memory, [](unsigned char* old) { ::operator delete(old, kSharedAlign); }};
   barrier_ = Meeting{};
   exchanges_.clear();
@@ -75,7 +78,7 @@ void BlockRunner::schedule() {
     const bool moved = options().order == Order::eager ? run_eagerly() : run_round();
     running_ = nullptr;
     if (moved && !giving_up_) continue;
-    if (options().without.empty()) report_deadlock();
+    if (!options().has_fault()) report_deadlock();
     abandon();
   }
   launch_ = nullptr;
@@ -180,7 +183,7 @@ int BlockRunner::block_barrier(bool predicate, const std::source_location& where
 void BlockRunner::thread_ended() {
   bool pending = !running_->uncommitted.empty();
   for (const auto& group : running_->copies) pending = pending || !group.empty();
-  if (pending && options().without.empty()) fail("ends with asynchronous copies that were never waited for");
+  if (pending && !options().has_fault()) fail("ends with asynchronous copies that were never waited for");
   --num_alive_;
   if (barrier_.num_arrived > 0 && barrier_.num_arrived == num_alive_) open(barrier_);
 }

@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
+#include <tuple>
+#include <utility>
 
 #include "tests/simt/block.h"
 
@@ -26,6 +28,11 @@ std::set<std::string>& places() {
   static auto* all = new std::set<std::string>;
   return *all;
 }
+std::atomic<int> num_forgotten{0};
+std::set<MaskPlace>& masks() {
+  static auto* all = new std::set<MaskPlace>;
+  return *all;
+}
 
 }  // namespace
 
@@ -39,14 +46,44 @@ std::set<std::string> meeting_places() {
   return places();
 }
 
-void set_options(const Options& options) { current_options = options; }
+std::set<MaskPlace> mask_places() {
+  std::lock_guard lock(places_mutex);
+  return masks();
+}
+void forget_masks() {
+  std::lock_guard lock(places_mutex);
+  masks().clear();
+  ++num_forgotten;
+}
+
+bool watched_mask(bool condition, const std::source_location& where) {
+  if (current_options.leaves_out_mask()) {
+    const MaskPlace& left_out = current_options.without_mask;
+    // Most masks stand in other lines.
+    return condition || (left_out.line == where.line() && left_out.column == where.column() &&
+                         left_out.file == where.file_name());
+  }
+  thread_local std::set<std::tuple<const char*, uint32_t, uint32_t>> passed;
+  thread_local int passed_since = 0;
+  if (std::exchange(passed_since, num_forgotten) != num_forgotten) passed.clear();
+  if (passed.emplace(where.file_name(), where.line(), where.column()).second) {
+    std::lock_guard lock(places_mutex);
+    masks().insert({where.file_name(), where.line(), where.column()});
+  }
+  return condition;
+}
+
+void set_options(const Options& options) {
+  current_options = options;
+  masks_are_watched = options.watches_masks || options.leaves_out_mask();
+}
 const Options& options() { return current_options; }
 
 void remember_failure() { failed = true; }
 bool take_failure() { return failed.exchange(false); }
 
 void fail(const std::string& what) {
-  if (!current_options.without.empty() && runner().in_thread()) runner().give_up();
+  if (current_options.has_fault() && runner().in_thread()) runner().give_up();
   std::fprintf(stderr, "simt: %s: %s\n", runner().place().c_str(), what.c_str());
   std::abort();
 }

@@ -4,6 +4,7 @@
 // CUDA lets them meet, so that what a missing barrier would leave to chance is wrong each time in at least
 // one order.
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -24,6 +25,13 @@ struct Dim3 {
 enum class Order { forward, reverse, shuffled, eager };
 inline constexpr Order kOrders[] = {Order::forward, Order::reverse, Order::shuffled, Order::eager};
 
+/// Where a mask stands in a source; without a file nowhere.
+struct MaskPlace {
+  std::string file;
+  uint32_t line = 0, column = 0;
+  auto operator<=>(const MaskPlace&) const = default;
+};
+
 /// Of all launches from now on, process-wide; set it while no grid runs.
 struct Options {
   Order order = Order::forward;
@@ -31,6 +39,12 @@ struct Options {
   int num_threads = 0;  // host threads; 0: one for each processor
   /// A fault on purpose: the barrier, or the wait for copies, at this "file:line" does nothing.
   std::string without = {};
+  /// Another: the mask at this place lets everything through.
+  MaskPlace without_mask = {};
+  bool watches_masks = false;  // for mask_places(): takes time, since some stand in inner loops
+
+  bool leaves_out_mask() const { return !without_mask.file.empty(); }
+  bool has_fault() const { return !without.empty() || leaves_out_mask(); }
 };
 void set_options(const Options& options);
 const Options& options();
@@ -45,6 +59,10 @@ struct Launch {
 /// these one after the other (Options::without) must make a test fail, or it was not needed.
 std::set<std::string> meeting_places();
 
+/// The masks that kernels came to while Options::watches_masks; the same of them and Options::without_mask.
+std::set<MaskPlace> mask_places();
+void forget_masks();
+
 /// Runs `body` once for each thread of the grid and returns when all have ended. Shared memory holds bytes of
 /// 0xff at the start of each block. A block whose threads can no longer meet is a failure.
 void run_grid(const Launch& launch, const std::function<void()>& body);
@@ -57,6 +75,15 @@ void run_grid(const Launch& launch, const std::function<void()>& body);
 bool take_failure();
 
 // ---- in a kernel ----
+
+/// Set by set_options().
+inline bool masks_are_watched = false;
+bool watched_mask(bool condition, const std::source_location& where);
+
+/// The condition, or true where the mask at this place is left out.
+inline bool mask(bool condition, const std::source_location& where) {
+  return masks_are_watched ? watched_mask(condition, where) : condition;
+}
 
 constexpr int kWarpSize = 32;
 constexpr size_t kMaxExchangeBytes = 64;

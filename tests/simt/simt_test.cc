@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "tests/simt/device_memory.h"
+#include "tests/simt/run.h"
 
 namespace trireme::testing {
 
@@ -105,20 +106,6 @@ __global__ void write_at(int* memory, int offset) { memory[offset] = 1; }
 __global__ void read_at(const int* memory, int offset, int* out) { *out = memory[offset]; }
 
 namespace {
-
-cudaLaunchConfig_t config(dim3 grid, dim3 block, size_t shared_bytes = 0) {
-  cudaLaunchConfig_t result;
-  result.gridDim = grid;
-  result.blockDim = block;
-  result.dynamicSmemBytes = shared_bytes;
-  return result;
-}
-
-template <typename Kernel, typename... Arguments>
-void run(Kernel kernel, const cudaLaunchConfig_t& how, Arguments... arguments) {
-  ASSERT_EQ(cudaLaunchKernelEx(&how, kernel, arguments...), cudaSuccess);
-  ASSERT_EQ(cudaStreamSynchronize(how.stream), cudaSuccess);
-}
 
 class SimtTest : public ::testing::TestWithParam<simt::Order> {
  protected:
