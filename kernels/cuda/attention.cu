@@ -10,6 +10,7 @@
 #include "kernels/cuda/attention_tensor.cuh"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/mask.cuh"
 
 namespace trireme::cuda {
 namespace {
@@ -50,7 +51,7 @@ __device__ __forceinline__ void write_rows(const AttentionArguments<T>& a, const
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     const int row = rows[h];
-    if (row >= num_rows) continue;
+    if (!mask(row < num_rows)) continue;
     if (kPartial) {
 #pragma unroll
       for (int n = 0; n < kHeadDim / 8; ++n)
@@ -73,7 +74,7 @@ __device__ __forceinline__ void write_rows(const AttentionArguments<T>& a, const
   }
 }
 
-/// Query rows in the layout of a left factor; zeros for rows that are not there.
+/// Query rows in the layout of a left factor; the last one again for rows that are not there.
 template <typename T, int kHeadDim>
 __device__ __forceinline__ void load_queries(const AttentionArguments<T>& a, const SequenceView& view,
                                              int kv_head, const int (&rows)[2],
@@ -81,7 +82,7 @@ __device__ __forceinline__ void load_queries(const AttentionArguments<T>& a, con
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize, num_rows = view.query_len * a.group;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const int row = min(rows[h], num_rows - 1);
+    const int row = mask_min(rows[h], num_rows - 1);
     const T* source = a.q + (view.first_query + row / a.group) * a.q_stride +
                       int64_t{kv_head * a.group + row % a.group} * kHeadDim + lane % 4 * 2;
 #pragma unroll
@@ -128,6 +129,8 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     first[h] = view.first_visible(rows[h] / a.group, a.window_left);
+    // Saves registers, of which heads of 96 and 256 spill some otherwise; no result needs it, as rows that
+    // are not there are written nowhere.
     last[h] = rows[h] < num_rows ? view.last_visible(rows[h] / a.group) : -1;
   }
   TokenRange warp_range(a, view, min(warp_row, num_rows - 1), kRowsPerWarp);
@@ -185,7 +188,8 @@ __global__ void __launch_bounds__(kMergeThreads) merge_kernel(AttentionArguments
   const SequenceView view(a, sequence);
   const int num_rows = view.query_len * a.group;
   const int i = static_cast<int>(blockIdx.x) * kMergeThreads + static_cast<int>(threadIdx.x);
-  if (num_rows > kRowsPerWarp || i >= num_rows * a.head_dim) return;
+  if (!mask(num_rows <= kRowsPerWarp)) return;  // they have been written as a chunk
+  if (!mask(i < num_rows * a.head_dim)) return;
   const TokenRange range(a, view, 0, num_rows);
   const int begin = range.begin / a.segment_tokens, end = (range.end - 1) / a.segment_tokens + 1;
   const int stride = partial_floats(partial_rows, a.head_dim), row = i / a.head_dim;
@@ -198,12 +202,12 @@ __global__ void __launch_bounds__(kMergeThreads) merge_kernel(AttentionArguments
     float values[kAtOnce], sums[kAtOnce], maxima[kAtOnce];
 #pragma unroll
     for (int s = 0; s < kAtOnce; ++s) {
-      partial = of_sequence + int64_t{min(segment + s, end - 1)} * stride;
+      partial = of_sequence + int64_t{mask_min(segment + s, end - 1)} * stride;
       values[s] = partial[i], sums[s] = partial[sum_place], maxima[s] = partial[max_place];
     }
 #pragma unroll
     for (int s = 0; s < kAtOnce; ++s) {
-      if (segment + s >= end) continue;
+      if (!mask(segment + s < end)) continue;
       const Merge merge(maximum, maxima[s]);
       value = merge(value, values[s]);
       sum = merge(sum, sums[s]);

@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/attention_generic.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/mask.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/shared.cuh"
 #include "kernels/cuda/vector.cuh"
@@ -29,18 +30,18 @@ __global__ void __launch_bounds__(kWarps* kWarpSize) generic_attention_kernel(At
   const RowBlocks<kWarps> rows(a, static_cast<int>(blockIdx.x));
   const int sequence = rows.sequence, row = rows.first_row + warp;
   const SequenceView view(a, sequence);
-  if (row >= view.query_len * a.group) return;
+  if (!mask(row < view.query_len * a.group)) return;
   const int token = row / a.group, head = kv_head * a.group + row % a.group;
   const T* source = a.q + (view.first_query + token) * a.q_stride + int64_t{head} * a.head_dim;
   float* q = dynamic_shared<float>() + warp * a.head_dim;
-  for (int d = lane; d < a.head_dim; d += kWarpSize) q[d] = to_float(source[d]);
+  for (int d = lane; mask_tail(d, a.head_dim, kWarpSize); d += kWarpSize) q[d] = to_float(source[d]);
   __syncwarp();
 
   float out[kMaxPerLane] = {}, sum = 0, maximum = -INFINITY;
   const int last = view.last_visible(token);
   for (int first = view.first_visible(token, a.window_left); first <= last; first += kWarpSize) {
     float score = -INFINITY;
-    if (first + lane <= last) {
+    if (mask(first + lane <= last)) {
       const T* key = a.keys + cache_offset(a, sequence, kv_head, first + lane);
       float product = 0;
       for (int d = 0; d < a.head_dim; ++d) product = __fmaf_rn(q[d], to_float(key[d]), product);
@@ -51,20 +52,20 @@ __global__ void __launch_bounds__(kWarps* kWarpSize) generic_attention_kernel(At
     maximum = new_maximum;
     sum = sum * factor + warp_sum(weight);
     for (int i = 0; i < kMaxPerLane; ++i) out[i] *= factor;
-    const int num_tokens = min(kWarpSize, last - first + 1);
+    const int num_tokens = mask_min(kWarpSize, last - first + 1);
     for (int j = 0; j < num_tokens; ++j) {
       const float w = __shfl_sync(kAllLanes, weight, j);
       const T* value = a.values + cache_offset(a, sequence, kv_head, first + j);
       for (int i = 0; i < kMaxPerLane; ++i) {
         const int d = lane + i * kWarpSize;
-        if (d < a.head_dim) out[i] = __fmaf_rn(w, to_float(value[d]), out[i]);
+        if (mask(d < a.head_dim)) out[i] = __fmaf_rn(w, to_float(value[d]), out[i]);
       }
     }
   }
   T* destination = a.out + (view.first_query + token) * a.out_stride + int64_t{head} * a.head_dim;
   for (int i = 0; i < kMaxPerLane; ++i) {
     const int d = lane + i * kWarpSize;
-    if (d < a.head_dim) destination[d] = from_float<T>(out[i] / sum);
+    if (mask(d < a.head_dim)) destination[d] = from_float<T>(out[i] / sum);
   }
 }
 

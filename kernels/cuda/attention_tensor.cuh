@@ -2,6 +2,7 @@
 // Attention on tensor cores. A warp owns 16 query rows; the warps of a block share tiles of keys and values.
 
 #include "kernels/cuda/attention_arguments.cuh"
+#include "kernels/cuda/mask.cuh"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/shared.cuh"
@@ -79,7 +80,7 @@ __device__ __forceinline__ int find_token(const AttentionArguments<T>& a, int se
                                           int context_len, int first_token) {
   static_assert(kTileTokens == kWarpSize);
   const int token = first_token + static_cast<int>(threadIdx.x) % kWarpSize;
-  if (token >= context_len) return -1;
+  if (!mask(token < context_len)) return -1;
   const int block = a.block_tables[sequence * a.table_stride + token / a.block_size];
   // 2^31 rows of keys are 256 GiB at the least, in one layer.
   return (block * a.num_kv_heads + kv_head) * a.block_size + token % a.block_size;
@@ -108,11 +109,12 @@ __device__ __forceinline__ void load_tile(const AttentionArguments<T>& a, int fo
     }
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
-      if (!kWhole && tokens[i] >= kTileTokens) continue;  // a warp's all or none
+      if (!kWhole && !mask(tokens[i] < kTileTokens)) continue;  // a warp's all or none
       const int64_t source = int64_t{max(rows[i], 0)} * kHeadDim + columns[i];
       const int place = tokens[i] * Shared::kRowStride + columns[i];
-      copy_async_16(Shared::keys(stage) + place, a.keys + source, rows[i] >= 0);
-      copy_async_16(Shared::values(stage) + place, a.values + source, rows[i] >= 0);
+      const bool valid = mask(rows[i] >= 0);
+      copy_async_16(Shared::keys(stage) + place, a.keys + source, valid);
+      copy_async_16(Shared::values(stage) + place, a.values + source, valid);
     }
   }
 }
@@ -154,7 +156,7 @@ __device__ __forceinline__ void attend(const AttentionArguments<T>& a, const uin
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int token = first_token + n * 8 + lane % 4 * 2 + i % 2;
-      const bool visible = token >= first[i / 2] && token <= last[i / 2];
+      const bool visible = mask(token >= first[i / 2]) && mask(token <= last[i / 2]);
       scores[n][i] = visible ? __fmul_rn(scores[n][i], kLog2e) : -INFINITY;
       tile_max[i / 2] = fmaxf(tile_max[i / 2], scores[n][i]);
     }

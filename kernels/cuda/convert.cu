@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/mask.cuh"
 #include "kernels/cuda/vector.cuh"
 #include "kernels/cuda/weight.h"
 
@@ -15,8 +16,8 @@ constexpr int kThreads = 256;
 template <typename S, typename T>
 __global__ void __launch_bounds__(kThreads)
     convert_kernel(const S* source, T* out, int64_t out_stride, int64_t rows, int64_t cols) {
-  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    for (int64_t c = threadIdx.x; c < cols; c += kThreads)
+  for (int64_t row = blockIdx.x; mask_tail(row, rows, gridDim.x); row += gridDim.x) {
+    for (int64_t c = threadIdx.x; mask_tail(c, cols, kThreads); c += kThreads)
       out[row * out_stride + c] = from_float<T>(to_float(source[row * cols + c]));
   }
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/mask.cuh"
 #include "kernels/cuda/shared.cuh"
 #include "kernels/cuda/vector.cuh"
 
@@ -13,6 +14,7 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int64_t kMaxBlocks = 1024;  // beyond what a device runs at once
+static_assert(NormalQuantiles::kCount % kThreads == 0, "all threads fill the table, in whole rounds");
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
@@ -22,9 +24,9 @@ __global__ void __launch_bounds__(kThreads)
   for (int i = static_cast<int>(threadIdx.x); i < static_cast<int>(NormalQuantiles::kCount); i += kThreads)
     table[i] = quantiles[i];
   __syncthreads();
-  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+  for (int64_t row = blockIdx.x; mask_tail(row, rows, gridDim.x); row += gridDim.x) {
     const uint64_t begin = first + static_cast<uint64_t>(row) * tensor_cols;
-    for (int64_t c = threadIdx.x; c < cols; c += kThreads)
+    for (int64_t c = threadIdx.x; mask_tail(c, cols, kThreads); c += kThreads)
       out[row * out_stride + c] = from_float<T>(table[drawn_quantile(key, begin + static_cast<uint64_t>(c))]);
   }
 }

@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/mask.cuh"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/vector.cuh"
 
@@ -26,7 +27,7 @@ __device__ __forceinline__ int first_column() {
 template <typename T, int kWidth>
 __global__ void add_kernel(T* x, int64_t x_stride, const T* y, int64_t y_stride, int cols) {
   const int c = first_column<kWidth>();
-  if (c >= cols) return;
+  if (!mask(c < cols)) return;
   const int64_t row = blockIdx.x;
   float a[kWidth], b[kWidth];
   load(x + row * x_stride + c, a);
@@ -39,7 +40,7 @@ __global__ void add_kernel(T* x, int64_t x_stride, const T* y, int64_t y_stride,
 template <typename T, int kWidth>
 __global__ void silu_mul_kernel(const T* gate_up, int64_t stride, T* out, int64_t out_stride, int cols) {
   const int c = first_column<kWidth>();
-  if (c >= cols) return;
+  if (!mask(c < cols)) return;
   const int64_t row = blockIdx.x;
   float gate[kWidth], up[kWidth];
   load(gate_up + row * stride + c, gate);
@@ -54,10 +55,10 @@ template <typename S, typename T, int kWidth>
 __global__ void gather_kernel(const int* ids, const S* table, int64_t stride, int64_t first_row,
                               int64_t num_rows, T* out, int64_t out_stride, int cols) {
   const int c = first_column<kWidth>();
-  if (c >= cols) return;
+  if (!mask(c < cols)) return;
   const int64_t t = blockIdx.x, row = ids[t] - first_row;
   float values[kWidth] = {};
-  if (row >= 0 && row < num_rows) load(table + row * stride + c, values);
+  if (mask(row >= 0) && mask(row < num_rows)) load(table + row * stride + c, values);
   store(out + t * out_stride + c, values);
 }
 

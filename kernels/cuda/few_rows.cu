@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/mask.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vector.cuh"
 
@@ -64,7 +65,8 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, least_blocks(sizeof(T), kRo
   if (first >= out_features) return;
   const T* rows[kFeatures];
 #pragma unroll
-  for (int f = 0; f < kFeatures; ++f) rows[f] = weight + min(first + f, out_features - 1) * weight_stride;
+  for (int f = 0; f < kFeatures; ++f)
+    rows[f] = weight + mask_min(first + f, out_features - 1) * weight_stride;
 
   float sums[kFeatures][kRows] = {};
   int k = lane * kWidth;
@@ -73,17 +75,17 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, least_blocks(sizeof(T), kRo
   // them, other warps load meanwhile.
   constexpr bool kAhead = kRows <= 2;
   Batch now{}, next{};
-  if (kAhead && num_batches > 0) now.load(rows, k);
+  if (kAhead && mask(num_batches > 0)) now.load(rows, k);
 #pragma unroll 1
   for (int batch = 1; batch <= num_batches; ++batch) {
     if (!kAhead) now.load(rows, k);
-    if (kAhead && batch < num_batches) next.load(rows, k + kBatch);
+    if (kAhead && mask(batch < num_batches)) next.load(rows, k + kBatch);
 #pragma unroll
     for (int s = 0; s < Batch::kSteps; ++s) accumulate(now.packs[s], x + k + s * kStep, x_stride, sums);
     if (kAhead) now = next;
     k += kBatch;
   }
-  for (; k < in_features; k += kStep) {
+  for (; mask_tail(k, in_features, kStep); k += kStep) {
     Pack<T, kWidth> w[kFeatures];
 #pragma unroll
     for (int f = 0; f < kFeatures; ++f) w[f] = *reinterpret_cast<const Pack<T, kWidth>*>(rows[f] + k);
@@ -95,7 +97,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, least_blocks(sizeof(T), kRo
 #pragma unroll
     for (int m = 0; m < kRows; ++m) {
       float sum = warp_sum(sums[f][m]);
-      if (lane != m || n >= out_features) continue;
+      if (lane != m || !mask(n < out_features)) continue;
       if (bias != nullptr) sum += bias[n];
       const int64_t place = m * out_stride + n;
       if (out_is_f32)

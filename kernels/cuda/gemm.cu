@@ -5,6 +5,7 @@
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/few_rows.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/mask.cuh"
 #include "kernels/cuda/vector.cuh"
 
 namespace trireme::cuda {
@@ -15,7 +16,7 @@ constexpr int kThreads = 256;
 template <typename T>
 __global__ void fill_rows_kernel(const float* bias, T* out, int64_t out_stride, int cols) {
   const int c = static_cast<int>(blockIdx.y) * kThreads + static_cast<int>(threadIdx.x);
-  if (c < cols) out[blockIdx.x * out_stride + c] = from_float<T>(bias[c]);
+  if (mask(c < cols)) out[blockIdx.x * out_stride + c] = from_float<T>(bias[c]);
 }
 
 }  // namespace

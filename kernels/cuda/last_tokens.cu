@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/mask.cuh"
 
 namespace trireme::cuda {
 namespace {
@@ -14,13 +15,13 @@ __device__ __forceinline__ int64_t element() { return int64_t{blockIdx.x} * kThr
 
 __global__ void __launch_bounds__(kThreads) resolve_kernel(const int* last_tokens, int* ids, int64_t count) {
   const int64_t i = element();
-  if (i < count && ids[i] < 0) ids[i] = last_tokens[-1 - ids[i]];
+  if (mask(i < count) && mask(ids[i] < 0)) ids[i] = last_tokens[-1 - ids[i]];
 }
 
 __global__ void __launch_bounds__(kThreads)
     keep_kernel(const int* ids, const int* slots, int* last_tokens, int64_t count) {
   const int64_t i = element();
-  if (i < count && slots[i] >= 0) last_tokens[slots[i]] = max(ids[i], 0);
+  if (mask(i < count) && mask(slots[i] >= 0)) last_tokens[slots[i]] = max(ids[i], 0);
 }
 
 }  // namespace

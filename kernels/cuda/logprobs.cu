@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/mask.cuh"
 #include "kernels/cuda/shared.cuh"
 #include "kernels/cuda/softmax.cuh"
 
@@ -34,10 +35,10 @@ __global__ void __launch_bounds__(kRowThreads) logprobs_kernel(Arguments a) {
   const bool writes = threadIdx.x == 0;
   if (writes) {
     const int target = a.targets[r];
-    a.target_logprobs[r] = any && target >= 0 ? log_probability(x[target], maximum, log_sum) : NAN;
+    a.target_logprobs[r] = any && mask(target >= 0) ? log_probability(x[target], maximum, log_sum) : NAN;
   }
   for (int i = 0; i < a.num_top[r]; ++i) {
-    const bool there = any && i < a.count;
+    const bool there = any && mask(i < a.count);
     if (writes) {
       a.top_ids[r * a.ids_stride + i] = there ? top.place : -1;
       a.top_logprobs[r * a.logprobs_stride + i] = there ? log_probability(top.value, maximum, log_sum) : NAN;

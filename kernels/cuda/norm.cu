@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/mask.cuh"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/shared.cuh"
@@ -30,9 +31,9 @@ __global__ void __launch_bounds__(kMaxThreads)
   // A thread's first columns stay in registers, and their weights come while the row is summed: with few rows
   // nothing else hides what a second round trip to memory takes.
   float first[kWidth] = {}, first_scales[kWidth] = {};
-  if (begin < cols) load(weight + begin, first_scales);
+  if (mask(begin < cols)) load(weight + begin, first_scales);
   float squares = 0;
-  for (int c = begin; c < cols; c += step) {
+  for (int c = begin; mask_tail(c, cols, step); c += step) {
     float values[kWidth];
     load(x + c, values);
     if (kResidual) {
@@ -50,12 +51,12 @@ __global__ void __launch_bounds__(kMaxThreads)
   }
   squares = block_sum(squares, dynamic_shared<float>());
   const float factor = rsqrtf(squares / static_cast<float>(cols) + eps);
-  if (begin >= cols) return;
+  if (!mask(begin < cols)) return;
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) first[i] *= factor * first_scales[i];
   store(out + begin, first);
   // Of the others each thread reads again what it read or wrote itself.
-  for (int c = begin + step; c < cols; c += step) {
+  for (int c = begin + step; mask_tail(c, cols, step); c += step) {
     float values[kWidth], scales[kWidth];
     load(source + c, values);
     load(weight + c, scales);

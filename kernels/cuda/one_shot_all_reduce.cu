@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/mask.cuh"
 #include "kernels/cuda/one_shot_all_reduce.h"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/vector.cuh"
@@ -51,7 +52,7 @@ __global__ void __launch_bounds__(kThreads)
   const int count = static_cast<int>(left < block_elements ? (left > 0 ? left : 0) : block_elements);
   const int begin = static_cast<int>(threadIdx.x) * kWidth, step = static_cast<int>(blockDim.x) * kWidth;
   T* const part = part_of<T>(own, call, capacity);
-  for (int i = begin; i < count; i += step) {
+  for (int i = begin; mask_tail(i, count, step); i += step) {
     float values[kWidth];
     load(data + i, values);
     store(part + i, values);
@@ -66,9 +67,9 @@ __global__ void __launch_bounds__(kThreads)
   }
   if (told != nullptr) publish(told, call);
   __syncthreads();  // all ranks are told before any is waited for
-  if (threadIdx.x < kRanks) wait_until_published(calls_of(own, blockIdx.x, threadIdx.x), call);
+  if (mask(threadIdx.x < kRanks)) wait_until_published(calls_of(own, blockIdx.x, threadIdx.x), call);
   __syncthreads();
-  for (int i = begin; i < count; i += step) {
+  for (int i = begin; mask_tail(i, count, step); i += step) {
     float sums[kRanks][kWidth];
 #pragma unroll
     for (int peer = 0; peer < kRanks; ++peer)

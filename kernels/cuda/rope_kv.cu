@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/mask.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/rope_kv.h"
 #include "kernels/cuda/shared.cuh"
@@ -39,7 +40,7 @@ __device__ void normalize(float (&values)[kMaxPerLane], const float* weight, flo
   const float factor = rsqrtf(warp_sum(squares) / static_cast<float>(head_dim) + eps);
   for (int i = 0; i < kMaxPerLane; ++i) {
     const int d = lane + i * kWarpSize;
-    if (d < head_dim) values[i] = to_float(from_float<T>(values[i] * factor * weight[d]));
+    if (mask(d < head_dim)) values[i] = to_float(from_float<T>(values[i] * factor * weight[d]));
   }
 }
 
@@ -51,15 +52,15 @@ __device__ void rotate_head(float (&values)[kMaxPerLane], const float* norm_weig
   if (norm_weight != nullptr) normalize<T>(values, norm_weight, a.eps, a.head_dim, lane);
   for (int i = 0; i < kMaxPerLane; ++i) {
     const int d = lane + i * kWarpSize;
-    if (d < a.head_dim) scratch[d] = values[i];
+    if (mask(d < a.head_dim)) scratch[d] = values[i];
   }
   __syncwarp();
   const int half = a.rotary_dim / 2;
-  for (int d = lane; d < a.head_dim; d += kWarpSize) {
+  for (int d = lane; mask_tail(d, a.head_dim, kWarpSize); d += kWarpSize) {
     float value = scratch[d];
     if (d < half)
       value = value * turn[d] - scratch[d + half] * turn[half + d];
-    else if (d < a.rotary_dim)
+    else if (mask(d < a.rotary_dim))
       value = value * turn[d - half] + scratch[d - half] * turn[d];
     out[d] = from_float<T>(value);
   }
@@ -75,7 +76,8 @@ __global__ void __launch_bounds__(kWarps* kWarpSize) rope_and_store_kv_kernel(Ar
   const int h = static_cast<int>(blockIdx.y) * kWarps + warp;
   const bool is_query = h < a.num_heads, is_key = !is_query && h < a.num_heads + a.num_kv_heads;
   const int64_t slot = a.slots[t];
-  const bool there = h < a.num_heads + 2 * a.num_kv_heads && (is_query || slot >= 0);
+  // Warps beyond the last head would only write a head of v once more.
+  const bool there = h < a.num_heads + 2 * a.num_kv_heads && (is_query || mask(slot >= 0));
   const int kv_head = is_query ? 0 : (h - a.num_heads) % a.num_kv_heads;
   T* const head =
       is_query ? a.q + t * a.q_stride + int64_t{h} * a.head_dim
@@ -83,13 +85,14 @@ __global__ void __launch_bounds__(kWarps* kWarpSize) rope_and_store_kv_kernel(Ar
   float values[kMaxPerLane];
   for (int i = 0; i < kMaxPerLane; ++i) {
     const int d = lane + i * kWarpSize;
-    values[i] = there && d < a.head_dim ? to_float(head[d]) : 0.0f;
+    values[i] = there && mask(d < a.head_dim) ? to_float(head[d]) : 0.0f;
   }
 
   const int half = a.rotary_dim / 2;
   float* turn = dynamic_shared<float>();
   float* scratch = turn + a.rotary_dim + warp * a.head_dim;
-  for (int i = static_cast<int>(threadIdx.x); i < half; i += static_cast<int>(blockDim.x)) {
+  const int step = static_cast<int>(blockDim.x);
+  for (int i = static_cast<int>(threadIdx.x); mask_tail(i, half, step); i += step) {
     float sine, cosine;
     sincosf(static_cast<float>(a.positions[t]) * a.inverse_frequencies[i], &sine, &cosine);
     turn[i] = cosine * a.attention_factor;
@@ -103,7 +106,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize) rope_and_store_kv_kernel(Ar
   if (is_key) return rotate_head(values, a.k_weight, a, turn, scratch, a.k_cache + place, lane);
   for (int i = 0; i < kMaxPerLane; ++i) {
     const int d = lane + i * kWarpSize;
-    if (d < a.head_dim) a.v_cache[place + d] = from_float<T>(values[i]);
+    if (mask(d < a.head_dim)) a.v_cache[place + d] = from_float<T>(values[i]);
   }
 }
 

@@ -9,6 +9,7 @@
 #include "kernels/check.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/mask.cuh"
 #include "kernels/cuda/philox.cuh"
 #include "kernels/cuda/shared.cuh"
 #include "kernels/cuda/softmax.cuh"
@@ -91,7 +92,7 @@ __device__ __forceinline__ Mass sum_up_to_lane(Mass value) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   for (int distance = 1; distance < kWarpSize; distance *= 2) {
     const Mass other = __shfl_up_sync(kAllLanes, value, static_cast<unsigned>(distance));
-    if (lane >= distance) value += other;
+    if (mask(lane >= distance)) value += other;
   }
   return value;
 }
@@ -141,7 +142,7 @@ __device__ Border find_border(const Weights& weights, Mass wanted, Shared& share
     for_each_of_thread(weights.x, weights.count, [&](float logit, int) {
       const float weight = weights.of(logit);
       const uint32_t bits = __float_as_uint(weight);
-      if (bits >> shift >> kDigitBits != prefix) return;
+      if (!mask(bits >> shift >> kDigitBits == prefix)) return;
       add_to_bin(shared, bits >> shift & (kBins - 1), kByMass ? Weights::mass(weight) : Mass{1});
     });
     __syncthreads();
@@ -197,13 +198,13 @@ __device__ __forceinline__ void for_each_of_warp(const Weights& weights, Body bo
 #pragma unroll
     for (int j = 0; j < kAtOnce; ++j) {
       const int id = first + j * kWarpSize + lane;
-      logits[j] = id < range.end ? weights.x[id] : 0.0f;
+      logits[j] = mask(id < range.end) ? weights.x[id] : 0.0f;
     }
 #pragma unroll
     for (int j = 0; j < kAtOnce; ++j) {
       if (first + j * kWarpSize >= range.end) return;
       const int id = first + j * kWarpSize + lane;
-      const bool valid = id < range.end;
+      const bool valid = mask(id < range.end);
       if (!body(id, valid, valid ? weights.of(logits[j]) : 0.0f)) return;
     }
   }
@@ -273,7 +274,7 @@ __device__ void edit(const SamplingInputs& in, const SamplingRow& row, const flo
   const int r = static_cast<int>(blockIdx.x), count = static_cast<int>(in.vocab_size);
   for_each_of_thread(x, count, [&](float logit, int i) { out[i] = logit; });
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < row.num_biases; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); mask_tail(i, row.num_biases, kThreads); i += kThreads) {
     float& value = out[in.bias_ids[in.first_bias[r] + i]];
     if (!isinf(value)) value = fminf(fmaxf(value + in.biases[in.first_bias[r] + i], -FLT_MAX), FLT_MAX);
   }
@@ -293,7 +294,7 @@ __device__ void edit(const SamplingInputs& in, const SamplingRow& row, const flo
     });
     __syncthreads();  // against lost updates
   }
-  for (int i = static_cast<int>(threadIdx.x); i < row.num_banned; i += kThreads)
+  for (int i = static_cast<int>(threadIdx.x); mask_tail(i, row.num_banned, kThreads); i += kThreads)
     out[in.banned_ids[in.first_banned[r] + i]] = -INFINITY;
   __syncthreads();
 }

@@ -1,6 +1,7 @@
 #pragma once
 // One block to a row of logits: its largest, and the logarithm of its softmax.
 
+#include "kernels/cuda/mask.cuh"
 #include "kernels/cuda/reduce.cuh"
 
 namespace trireme::cuda {
@@ -40,12 +41,12 @@ __device__ __forceinline__ void for_each_of_thread(const T* x, int count, Body b
 #pragma unroll
     for (int j = 0; j < kAtOnce; ++j) {
       const int i = first + j * kRowThreads;
-      values[j] = i < count ? x[i] : T{};
+      values[j] = mask(i < count) ? x[i] : T{};
     }
 #pragma unroll
     for (int j = 0; j < kAtOnce; ++j) {
       const int i = first + j * kRowThreads;
-      if (i < count) body(values[j], i);
+      if (mask(i < count)) body(values[j], i);
     }
   }
 }

@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/mask.cuh"
 
 namespace trireme::cuda {
 namespace {
@@ -19,18 +20,18 @@ __device__ __forceinline__ int64_t thread_index() {
 
 __global__ void mark_prompt_kernel(int* counts, const int* ids, int64_t num_ids) {
   const int64_t i = thread_index();
-  if (i < num_ids) counts[ids[i]] = 1;
+  if (mask(i < num_ids)) counts[ids[i]] = 1;
 }
 
 __global__ void count_output_kernel(int* counts, const int* ids, int64_t num_ids) {
   const int64_t i = thread_index();
-  if (i < num_ids) atomicAdd(&counts[ids[i]], 2);
+  if (mask(i < num_ids)) atomicAdd(&counts[ids[i]], 2);
 }
 
 __global__ void count_tokens_kernel(int* counts, int64_t stride, const int* slots, const int* ids,
                                     int64_t num_ids) {
   const int64_t i = thread_index();
-  if (i >= num_ids || slots[i] < 0 || ids[i] < 0) return;
+  if (!mask(i < num_ids) || !mask(slots[i] >= 0) || !mask(ids[i] >= 0)) return;
   atomicAdd(&counts[slots[i] * stride + ids[i]], 2);
 }
 
