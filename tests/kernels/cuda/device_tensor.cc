@@ -6,17 +6,13 @@
 
 #include <cmath>
 
+#include "tests/kernels/cuda/device_memory.h"
+
 namespace trireme::testing {
 namespace {
 
 size_t allocated_elements(const Tensor& tensor) {
   return tensor.rows == 0 ? 0 : static_cast<size_t>((tensor.rows - 1) * tensor.row_stride + tensor.cols);
-}
-
-void write(DType dtype, void* element, float value) {
-  if (dtype == DType::f32) *static_cast<float*>(element) = value;
-  if (dtype == DType::bf16) *static_cast<__nv_bfloat16*>(element) = __float2bfloat16(value);
-  if (dtype == DType::f16) *static_cast<__half*>(element) = __float2half(value);
 }
 
 float read(DType dtype, const void* element) {
@@ -25,41 +21,36 @@ float read(DType dtype, const void* element) {
   return *static_cast<const float*>(element);
 }
 
-void copy(void* destination, const void* source, size_t bytes) {
-  EXPECT_EQ(cudaMemcpyAsync(destination, source, bytes, cudaMemcpyDefault, nullptr), cudaSuccess);
-  EXPECT_EQ(cudaStreamSynchronize(nullptr), cudaSuccess);
-}
-
 }  // namespace
 
 DeviceTensor::DeviceTensor(DType dtype, int64_t rows, int64_t cols, int64_t row_stride)
     : tensor_(nullptr, dtype, rows, cols, row_stride) {
   const size_t bytes = allocated_elements(tensor_) * dtype_bytes(dtype);
-  EXPECT_EQ(cudaMalloc(&tensor_.data, bytes), cudaSuccess);
+  memory_ = make_device_memory(dtype, bytes);
+  tensor_.data = memory_->data();
   EXPECT_EQ(cudaMemsetAsync(tensor_.data, 0xff, bytes, nullptr), cudaSuccess);
+  EXPECT_EQ(cudaStreamSynchronize(nullptr), cudaSuccess);  // other streams may be next
 }
 
 DeviceTensor::DeviceTensor(DType dtype, int64_t rows, int64_t cols, const std::vector<float>& values)
     : DeviceTensor(dtype, rows, cols) {
   std::vector<unsigned char> bytes(values.size() * dtype_bytes(dtype));
-  for (size_t i = 0; i < values.size(); ++i) write(dtype, bytes.data() + i * dtype_bytes(dtype), values[i]);
-  copy(tensor_.data, bytes.data(), bytes.size());
+  for (size_t i = 0; i < values.size(); ++i)
+    write_element(dtype, bytes.data() + i * dtype_bytes(dtype), values[i]);
+  copy_and_wait(tensor_.data, bytes.data(), bytes.size());
 }
 
 DeviceTensor::DeviceTensor(const std::vector<int32_t>& values)
     : DeviceTensor(DType::i32, 1, static_cast<int64_t>(values.size())) {
-  copy(tensor_.data, values.data(), values.size() * sizeof(int32_t));
+  copy_and_wait(tensor_.data, values.data(), values.size() * sizeof(int32_t));
 }
 
-DeviceTensor::~DeviceTensor() {
-  cudaStreamSynchronize(nullptr);
-  cudaFree(tensor_.data);
-}
+DeviceTensor::~DeviceTensor() { cudaStreamSynchronize(nullptr); }
 
 std::vector<float> DeviceTensor::values() const {
   const size_t width = dtype_bytes(tensor_.dtype);
   std::vector<unsigned char> bytes(allocated_elements(tensor_) * width);
-  copy(bytes.data(), tensor_.data, bytes.size());
+  copy_and_wait(bytes.data(), tensor_.data, bytes.size());
   std::vector<float> result;
   for (int64_t row = 0; row < tensor_.rows; ++row) {
     for (int64_t col = 0; col < tensor_.cols; ++col)

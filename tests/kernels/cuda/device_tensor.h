@@ -4,12 +4,32 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <memory>
 #include <random>
 #include <vector>
 
 #include "kernels/tensor.h"
 
 namespace trireme::testing {
+
+/// While one lives, tensors are made with something around them that tells of kernels which read or write
+/// beside what they are given. Those tensors are gone before it is.
+class Surroundings {
+ public:
+  /// room: memory that may be read and written without harm: large numbers, or small ones of either sign
+  /// where they are integers, so that an index from there leads not far; no two rooms are alike. wall: behind
+  /// the tensor (up to a multiple of 16 bytes) is memory that nobody may touch: who does so is ended.
+  enum class Kind { none, room, wall };
+  explicit Surroundings(Kind kind);
+  ~Surroundings();
+  Surroundings(const Surroundings&) = delete;
+  Surroundings& operator=(const Surroundings&) = delete;
+
+  /// Whether the room around any tensor that is gone was written to since this was last asked.
+  static bool take_damage();
+};
+
+class DeviceMemory;
 
 /// A matrix in memory of the device with not a byte to spare. Its elements start as NaN.
 class DeviceTensor {
@@ -30,6 +50,7 @@ class DeviceTensor {
 
  private:
   Tensor tensor_;
+  std::unique_ptr<DeviceMemory> memory_;
 };
 
 /// Normally distributed.
