@@ -4,9 +4,6 @@
 
 #include <cmath>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <functional>
 #include <utility>
 
 #include "kernels/backend.h"
@@ -16,7 +13,7 @@
 #include "kernels/cuda/sampling.h"
 #include "tests/kernels/cuda/attention_problem.h"
 #include "tests/kernels/cuda/device_tensor.h"
-#include "tests/simt/grid.h"
+#include "tests/kernels/cuda/proofs.h"
 
 namespace trireme::testing {
 namespace {
@@ -47,42 +44,6 @@ std::vector<float> run_rope() {
   cuda::rope_and_store_kv(nullptr, q, k, v, batch, {frequencies, 1, kRotaryDim}, {},
                           {keys.tensor().data, values.tensor().data, 1, kHeadDim, 16});
   return q.values();
-}
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
-/// Whether the line says that its barrier is there against lost updates: threads that are run one after the
-/// other never lose one.
-bool is_against_lost_updates(const std::string& place) {
-  const size_t begin = place.find("kernels/cuda/"), colon = place.rfind(':');
-  std::ifstream source(std::filesystem::path(TRIREME_SOURCE_DIR) / place.substr(begin, colon - begin));
-  std::string line;
-  for (int i = std::stoi(place.substr(colon + 1)); i > 0; --i) std::getline(source, line);
-  EXPECT_TRUE(source) << place;
-  return line.find("against lost updates") != std::string::npos;
-}
-
-/// Leaves out one meeting place of `op` after the other, and expects another result, or none, in one of the
-/// orders.
-void expect_every_meeting_needed(const char* source, const std::function<std::vector<float>()>& op) {
-  simt::set_options({});
-  const std::vector<float> wanted = op();
-  int num_places = 0;
-  for (const std::string& place : simt::meeting_places()) {
-    if (place.find(source) == std::string::npos || is_against_lost_updates(place)) continue;
-    ++num_places;
-    bool noticed = false;
-    for (const simt::Order order : simt::kOrders) {
-      simt::set_options({order, 5, 0, place});
-      const bool same = same_bits(op(), wanted);
-      noticed = noticed || !same || simt::take_failure();
-    }
-    EXPECT_TRUE(noticed) << place << " can be left out";
-  }
-  simt::set_options({});
-  EXPECT_GT(num_places, 0) << source;
 }
 
 /// Chunks of four warps and contexts of several tiles and segments.
@@ -170,21 +131,19 @@ std::vector<float> run_logprobs() {
 }
 
 TEST(CudaGuardsTest, LogProbabilitiesNeedTheirBarriers) {
-  expect_every_meeting_needed("cuda/logprobs.cu", run_logprobs);
+  expect_every_meeting_needed("logprobs.cu", run_logprobs);
 }
 
 TEST(CudaGuardsTest, SamplingNeedsItsBarriers) {
-  expect_every_meeting_needed("cuda/sampling.cu", run_sampling);
-  expect_every_meeting_needed("cuda/softmax.cuh", run_sampling);
+  expect_every_meeting_needed("sampling.cu", run_sampling);
+  expect_every_meeting_needed("softmax.cuh", run_sampling);
 }
 
-TEST(CudaGuardsTest, ReductionsNeedTheirBarriers) {
-  expect_every_meeting_needed("cuda/reduce.cuh", run_rms_norm);
-}
+TEST(CudaGuardsTest, ReductionsNeedTheirBarriers) { expect_every_meeting_needed("reduce.cuh", run_rms_norm); }
 
 TEST(CudaGuardsTest, AttentionNeedsItsBarriersAndWaits) {
-  expect_every_meeting_needed("cuda/attention.cu", [] { return run_attention(DType::bf16); });
-  expect_every_meeting_needed("cuda/attention_generic.cu", [] { return run_attention(DType::f32); });
+  expect_every_meeting_needed("attention.cu", [] { return run_attention(DType::bf16); });
+  expect_every_meeting_needed("attention_generic.cu", [] { return run_attention(DType::f32); });
 }
 
 std::vector<float> run_draw() {
@@ -196,11 +155,9 @@ std::vector<float> run_draw() {
   return out.values();
 }
 
-TEST(CudaGuardsTest, DrawingNeedsItsBarrier) { expect_every_meeting_needed("cuda/draw.cu", run_draw); }
+TEST(CudaGuardsTest, DrawingNeedsItsBarrier) { expect_every_meeting_needed("draw.cu", run_draw); }
 
-TEST(CudaGuardsTest, RotaryEmbeddingNeedsItsBarriers) {
-  expect_every_meeting_needed("cuda/rope_kv.cu", run_rope);
-}
+TEST(CudaGuardsTest, RotaryEmbeddingNeedsItsBarriers) { expect_every_meeting_needed("rope_kv.cu", run_rope); }
 
 }  // namespace
 }  // namespace trireme::testing

@@ -1,0 +1,19 @@
+#pragma once
+// Proofs that nothing in a kernel that keeps threads from each other's, or from nobody's, can be left out.
+// Each runs `op`, which gives the values it left behind, once for each fault and order of threads.
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace trireme::testing {
+
+/// How calls begin.
+using Calls = std::vector<const char*>;
+inline const Calls kMeetingCalls = {"__syncthreads(", "__syncwarp(", "wait_for_copies<"};
+
+/// Leaves out one barrier, or wait for copies, of kernels/cuda/`source` after the other. Each must be
+/// noticed: by other values in one of the orders of threads, or by a block that cannot end.
+void expect_every_meeting_needed(const std::string& source, const std::function<std::vector<float>()>& op);
+
+}  // namespace trireme::testing
