@@ -38,10 +38,8 @@ void multiply_add(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
   simt::mma_m16n8k16<T>(c, a, b, where);
 }
 
-inline void publish(uint32_t* flag, uint32_t value) { __atomic_store_n(flag, value, __ATOMIC_RELEASE); }
-inline void wait_until_published(const uint32_t* flag, uint32_t value) {
-  simt::wait_until_reached(flag, value);
-}
+inline void publish(uint32_t* flag, uint32_t value) { simt::publish(flag, value); }
+inline void wait_until_published(uint32_t* flag, uint32_t value) { simt::wait_until_reached(flag, value); }
 
 #else
 
@@ -108,7 +106,7 @@ __device__ __forceinline__ void publish(uint32_t* flag, uint32_t value) {
 }
 /// Waits until another thread, of any device, has published `value` or a later one of numbers that go up by
 /// one (and from the last to 0).
-__device__ __forceinline__ void wait_until_published(const uint32_t* flag, uint32_t value) {
+__device__ __forceinline__ void wait_until_published(uint32_t* flag, uint32_t value) {
   uint32_t seen;
   do {
     asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(seen) : "l"(flag) : "memory");

@@ -1,12 +1,14 @@
-// What tests do to kernels: masks that are left out.
+// What tests do to kernels: masks that are left out, and other devices that answer when the test wants it.
 
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <vector>
 
 #include "kernels/cuda/mask.cuh"
+#include "kernels/cuda/ptx.cuh"
 #include "tests/simt/run.h"
 
 namespace trireme::testing {
@@ -16,6 +18,13 @@ __global__ void add_some(const int* in, int* out, int count) {
   for (int i = static_cast<int>(threadIdx.x); cuda::mask_tail(i, count, 32); i += 32) {
     if (cuda::mask(i % 2 == 0) && cuda::mask(i != 2)) atomicAdd(out, in[i]);
   }
+}
+
+/// Tells another device, and writes what that one has answered.
+__global__ void tell_and_wait(uint32_t* flags, int* out) {
+  cuda::publish(flags, 7);
+  cuda::wait_until_published(flags + 1, 7);
+  *out = static_cast<int>(flags[2]);
 }
 
 namespace {
@@ -48,6 +57,39 @@ TEST(SimtGuardTest, OneMaskAfterTheOtherCanBeLeftOut) {
   EXPECT_EQ(sum({.watches_masks = true}), 19);
   EXPECT_EQ(simt::mask_places().size(), 3u);
   simt::set_options({});
+}
+
+/// Answers with one more than it has been told.
+class Answering final : public simt::OtherDevices {
+ public:
+  explicit Answering(bool answers) : answers_(answers) { simt::set_other_devices(this); }
+  ~Answering() override { simt::set_other_devices(nullptr); }
+  void told(const uint32_t* flag, uint32_t value) override { told_ = flag[0] == value ? value : 0; }
+  void awaited(uint32_t* flag, uint32_t value) override {
+    if (!answers_) return;
+    flag[1] = told_ + 1;
+    *flag = value;
+  }
+
+ private:
+  bool answers_;
+  uint32_t told_ = 0;
+};
+
+TEST(SimtGuardTest, OtherDevicesAnswerWhenTheyAreWaitedFor) {
+  Answering others(true);
+  std::vector<uint32_t> flags(3);
+  int out = 0;
+  run(tell_and_wait, config(1, 1), flags.data(), &out);
+  EXPECT_EQ(out, 8);
+}
+
+TEST(SimtGuardDeathTest, ANumberThatNobodyPublishesIsMissed) {
+  Answering others(false);
+  std::vector<uint32_t> flags(3);
+  int out = 0;
+  EXPECT_DEATH(run(tell_and_wait, config(1, 1), flags.data(), &out),
+               "waits for a number that nobody publishes");
 }
 
 }  // namespace

@@ -16,6 +16,7 @@ namespace simt {
 namespace {
 
 Options current_options;
+OtherDevices* current_others = nullptr;
 
 BlockRunner& runner() {
   thread_local BlockRunner instance;
@@ -78,6 +79,9 @@ void set_options(const Options& options) {
   masks_are_watched = options.watches_masks || options.leaves_out_mask();
 }
 const Options& options() { return current_options; }
+
+void set_other_devices(OtherDevices* devices) { current_others = devices; }
+OtherDevices* other_devices() { return current_others; }
 
 void remember_failure() { failed = true; }
 bool take_failure() { return failed.exchange(false); }

@@ -74,6 +74,19 @@ void run_grid(const Launch& launch, const std::function<void()>& body);
 /// Whether blocks have been given up since it was last asked.
 bool take_failure();
 
+/// What other devices do when the threads of a kernel tell them something, or wait for them. Called by those
+/// threads, on several of the host's at once.
+class OtherDevices {
+ public:
+  virtual ~OtherDevices() = default;
+  /// `value` has just been published at `flag`.
+  virtual void told(const uint32_t* flag, uint32_t value) = 0;
+  /// `value` has not yet been published at `flag`. What is not there on return never comes.
+  virtual void awaited(uint32_t* flag, uint32_t value) = 0;
+};
+/// In the place of other grids; nullptr: those. Process-wide; set it while no grid runs.
+void set_other_devices(OtherDevices* devices);
+
 // ---- in a kernel ----
 
 /// Set by set_options().
@@ -84,6 +97,8 @@ bool watched_mask(bool condition, const std::source_location& where);
 inline bool mask(bool condition, const std::source_location& where) {
   return masks_are_watched ? watched_mask(condition, where) : condition;
 }
+
+OtherDevices* other_devices();
 
 constexpr int kWarpSize = 32;
 constexpr size_t kMaxExchangeBytes = 64;

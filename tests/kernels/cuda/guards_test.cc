@@ -130,6 +130,10 @@ std::vector<float> run_logprobs() {
   return result;
 }
 
+TEST(CudaGuardsTest, NoSourceIsForgotten) {
+  expect_no_source_forgotten(kMeetingCalls, "expect_every_meeting_needed");
+}
+
 TEST(CudaGuardsTest, LogProbabilitiesNeedTheirBarriers) {
   expect_every_meeting_needed("logprobs.cu", run_logprobs);
 }

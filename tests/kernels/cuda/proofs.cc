@@ -79,6 +79,20 @@ struct DefaultOptions {
 
 }  // namespace
 
+void expect_no_source_forgotten(const Calls& calls, const std::string& proof) {
+  namespace fs = std::filesystem;
+  std::string tests;
+  for (const auto& entry : fs::directory_iterator(fs::path(TRIREME_SOURCE_DIR) / "tests/kernels/cuda")) {
+    if (entry.path().extension() == ".cc") tests += text_of(entry.path());
+  }
+  for (const auto& entry : fs::directory_iterator(path_of(""))) {
+    const std::string name = entry.path().filename(), extension = entry.path().extension();
+    if ((extension != ".cu" && extension != ".cuh") || name == "mask.cuh" || num_calls(name, calls) == 0)
+      continue;
+    EXPECT_NE(tests.find(proof + "(\"" + name + "\""), std::string::npos) << name << " needs a proof";
+  }
+}
+
 void expect_every_meeting_needed(const std::string& source, const Operation& op) {
   SCOPED_TRACE(source);
   const DefaultOptions defaults;

@@ -11,6 +11,8 @@ namespace trireme::testing {
 /// How calls begin.
 using Calls = std::vector<const char*>;
 inline const Calls kMeetingCalls = {"__syncthreads(", "__syncwarp(", "wait_for_copies<"};
+/// Each source of kernels/cuda that has one of these calls is named in a call of this function of the tests.
+void expect_no_source_forgotten(const Calls& calls, const std::string& proof);
 
 /// Leaves out one barrier, or wait for copies, of kernels/cuda/`source` after the other. Each must be
 /// noticed: by other values in one of the orders of threads, or by a block that cannot end.

@@ -63,9 +63,22 @@ inline void ldmatrix_x4(uint32_t (&out)[4], const void* row, bool transposed,
   }
 }
 
+/// Writes `value` for threads of any device.
+inline void publish(uint32_t* flag, uint32_t value) {
+  __atomic_store_n(flag, value, __ATOMIC_RELEASE);
+  if (OtherDevices* const others = other_devices()) others->told(flag, value);
+}
+
 /// A wait for another device, whose threads are not of this grid: the host's thread gives its turn away.
-inline void wait_until_reached(const uint32_t* flag, uint32_t value) {
-  while (static_cast<int32_t>(__atomic_load_n(flag, __ATOMIC_ACQUIRE) - value) < 0) sched_yield();
+inline void wait_until_reached(uint32_t* flag, uint32_t value) {
+  const auto is_reached = [&] {
+    return static_cast<int32_t>(__atomic_load_n(flag, __ATOMIC_ACQUIRE) - value) >= 0;
+  };
+  if (OtherDevices* const others = other_devices(); others != nullptr && !is_reached()) {
+    others->awaited(flag, value);
+    if (!is_reached()) fail("waits for a number that nobody publishes");
+  }
+  while (!is_reached()) sched_yield();
 }
 
 }  // namespace simt
