@@ -24,8 +24,7 @@ AttentionProblem::AttentionProblem(DType dtype, const AttentionShape& shape, std
   const int64_t block_elements = int64_t{shape.num_kv_heads} * shape.block_size * shape.head_dim;
   keys_.assign(static_cast<size_t>(num_blocks * block_elements), std::numeric_limits<float>::quiet_NaN());
   values_ = keys_;
-  // Ids that are never to be used would be noticed.
-  tables_.assign(shape.sequences.size() * static_cast<size_t>(max_blocks_), 1 << 20);
+  tables_.assign(shape.sequences.size() * static_cast<size_t>(max_blocks_), shape.unused_block);
   for (size_t s = 0, next = 0; s < shape.sequences.size(); ++s) {
     for (int token = 0; token < shape.sequences[s].second; ++token) {
       if (token % shape.block_size == 0)

@@ -15,6 +15,9 @@ struct AttentionShape {
   int num_kv_heads = 1, group = 1, head_dim = 64, block_size = 16;
   /// (query_len, context_len) of each sequence.
   std::vector<std::pair<int, int>> sequences;
+  /// Stands in the block tables where no context is. That it is used would be noticed: nothing is there.
+  /// Block 0 is NaN.
+  int unused_block = 1 << 20;
 };
 
 /// Random q, k and v; what no context covers is NaN. Blocks of the sequences lie mixed.

@@ -1,4 +1,4 @@
-// That the one-shot sum needs each of its barriers. The other ranks are the test's: they look and
+// That the one-shot sum needs each of its barriers and masks. The other ranks are the test's: they look and
 // answer at the very moments at which a missing barrier would show.
 
 #include <gtest/gtest.h>
@@ -91,6 +91,8 @@ std::vector<float> run_one_shot() {
 TEST(CudaGuardsTest, OneShotSumsNeedTheirBarriers) {
   expect_every_meeting_needed("one_shot_all_reduce.cu", run_one_shot);
 }
+
+TEST(CudaMasksTest, OneShotSums) { expect_every_mask_needed("one_shot_all_reduce.cu", run_one_shot); }
 
 }  // namespace
 }  // namespace trireme::testing

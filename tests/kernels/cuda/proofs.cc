@@ -1,13 +1,16 @@
 #include "tests/kernels/cuda/proofs.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 
 #include <cctype>
+#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 
+#include "tests/kernels/cuda/device_tensor.h"
 #include "tests/simt/grid.h"
 
 namespace trireme::testing {
@@ -58,8 +61,9 @@ int64_t num_calls(const std::string& source, const Calls& calls) {
 bool is_noticed(const Operation& op, const std::vector<float>& wanted, const simt::Options& options) {
   simt::set_options(options);
   const bool same = same_bits(op(), wanted);
-  const bool has_failed = simt::take_failure();  // forgets it
-  return !same || has_failed;
+  // Both forget what they are asked for.
+  const bool is_damaged = Surroundings::take_damage(), has_failed = simt::take_failure();
+  return !same || is_damaged || has_failed;
 }
 
 bool is_noticed_in_some_order(const Operation& op, const std::vector<float>& wanted, simt::Options options) {
@@ -70,6 +74,18 @@ bool is_noticed_in_some_order(const Operation& op, const std::vector<float>& wan
   }
   return false;
 }
+
+void run_behind_walls(const Operation& op, const simt::MaskPlace& without_mask) {
+  simt::Options options;
+  options.num_threads = 1;  // a process that forked has no others
+  options.without_mask = without_mask;
+  simt::set_options(options);
+  const Surroundings wall(Surroundings::Kind::wall);
+  op();
+}
+
+/// AddressSanitizer tells of the signal, and exits.
+bool is_end_at_wall(int status) { return ::testing::KilledBySignal(SIGSEGV)(status) || WIFEXITED(status); }
 
 /// Ends with what other tests begin with.
 struct DefaultOptions {
@@ -109,6 +125,33 @@ void expect_every_meeting_needed(const std::string& source, const Operation& op)
     EXPECT_TRUE(is_noticed_in_some_order(op, wanted, options)) << place << " can be left out";
   }
   EXPECT_EQ(num_reached, num_calls(source, kMeetingCalls)) << kReachesAll;
+}
+
+void expect_every_mask_needed(const std::string& source, const Operation& op) {
+  SCOPED_TRACE(source);
+  const DefaultOptions defaults;
+  run_behind_walls(op, {});
+  std::vector<simt::MaskPlace> needed_behind_walls;
+  {
+    const Surroundings room(Surroundings::Kind::room);
+    simt::Options options;
+    options.watches_masks = true;
+    simt::set_options(options);
+    simt::forget_masks();
+    const std::vector<float> wanted = op();
+    ASSERT_FALSE(is_noticed_in_some_order(op, wanted, options)) << "with all masks";
+    int64_t num_reached = 0;
+    for (const simt::MaskPlace& place : simt::mask_places()) {
+      if (!place.file.ends_with("kernels/cuda/" + source)) continue;
+      ++num_reached;
+      options.without_mask = place;
+      if (!is_noticed_in_some_order(op, wanted, options)) needed_behind_walls.push_back(place);
+    }
+    EXPECT_EQ(num_reached, num_calls(source, kMaskCalls)) << kReachesAll;
+  }
+  for (const simt::MaskPlace& place : needed_behind_walls)
+    EXPECT_EXIT(run_behind_walls(op, place), is_end_at_wall, "")
+        << "the mask in line " << place.line << ", column " << place.column << " can be left out";
 }
 
 }  // namespace trireme::testing
