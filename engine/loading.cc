@@ -122,6 +122,7 @@ class Loader {
       return connected;
     }
     if (absl::Status context = choose_context(); !context.ok()) return context;
+    if (absl::Status heads = rank_.backend->check_kv_cache(kv_spec()); !heads.ok()) return heads;
     const Shard shard{runner.shape, runner.layout, runner.tp_rank};
     auto model = create_causal_lm(config_.model, shard, *rank_.backend, context_len_);
     if (!model.ok()) return model.status();
@@ -179,6 +180,17 @@ class Loader {
                       config_.max_num_seqs);
   }
 
+  KvCacheSpec kv_spec() const {
+    const HeadGroup& heads = rank_.runner.layout.heads[static_cast<size_t>(rank_.runner.tp_rank)];
+    KvCacheSpec spec;
+    spec.num_layers = config_.model.num_layers;
+    spec.num_kv_heads = heads.kv_head_end - heads.kv_head_begin;
+    spec.head_dim = config_.model.head_dim;
+    spec.block_size = config_.block_size;
+    spec.dtype = rank_.compute_dtype;
+    return spec;
+  }
+
   std::string sharing() const {
     if (rank_.placement.num_sharers == 1) return "";
     return absl::StrCat("; ", rank_.placement.num_sharers, " ranks share GPU ", rank_.placement.device);
@@ -208,13 +220,7 @@ class Loader {
   /// same blocks.
   absl::Status size_cache() {
     const int64_t weights_measured = memory_in_use() - memory_before_;
-    KvCacheSpec spec;
-    spec.num_layers = config_.model.num_layers;
-    const HeadGroup& heads = rank_.runner.layout.heads[rank_.runner.tp_rank];
-    spec.num_kv_heads = heads.kv_head_end - heads.kv_head_begin;
-    spec.head_dim = config_.model.head_dim;
-    spec.block_size = config_.block_size;
-    spec.dtype = rank_.compute_dtype;
+    const KvCacheSpec spec = kv_spec();
     if (std::string note = rank_.backend->attention_note(spec); !note.empty())
       rank_.notes.push_back(std::move(note));
     const int64_t block_bytes = static_cast<int64_t>(rank_.backend->kv_block_bytes(spec));

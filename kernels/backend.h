@@ -213,6 +213,9 @@ class Backend {
   virtual absl::StatusOr<std::unique_ptr<WeightBuilder>> prepare_weight(int64_t out_features,
                                                                         int64_t in_features, DType dtype) = 0;
   virtual size_t kv_block_bytes(const KvCacheSpec& spec) const = 0;
+  /// UNIMPLEMENTED where this device cannot attend over such a cache, with what it can; asked before anything
+  /// is loaded.
+  virtual absl::Status check_kv_cache(const KvCacheSpec& /*spec*/) const { return absl::OkStatus(); }
   /// A sentence for the user where this device attends over such a cache in a slower way than its kind can,
   /// with the reason; else empty.
   virtual std::string attention_note(const KvCacheSpec& /*spec*/) const { return ""; }

@@ -113,6 +113,16 @@ size_t CudaBackend::kv_block_bytes(const KvCacheSpec& spec) const {
   return 2 * CudaKvCache::plane_bytes(spec) * static_cast<size_t>(spec.num_layers);
 }
 
+absl::Status CudaBackend::check_kv_cache(const KvCacheSpec& spec) const {
+  if (spec.dtype != dtype_)
+    return absl::UnimplementedError(absl::StrCat("CUDA backend: KV cache of ", text_of(spec.dtype),
+                                                 ", wanted the activations' ", text_of(dtype_)));
+  if (spec.head_dim > kMaxHeadDim)
+    return absl::UnimplementedError(absl::StrCat("CUDA backend: attention heads of ", spec.head_dim,
+                                                 " elements, wanted at most ", kMaxHeadDim));
+  return absl::OkStatus();
+}
+
 std::string CudaBackend::attention_note(const KvCacheSpec& spec) const {
   const size_t wanted = tensor_attention_shared_bytes(spec.dtype, spec.head_dim);
   if (wanted <= device_.max_shared_bytes) return "";
@@ -128,12 +138,7 @@ absl::StatusOr<std::unique_ptr<KvCache>> CudaBackend::create_kv_cache(const KvCa
   CHECK_GT(spec.head_dim, 0);
   CHECK_GT(spec.block_size, 0);
   CHECK_GT(num_blocks, 0);
-  if (spec.dtype != dtype_)
-    return absl::UnimplementedError(absl::StrCat("CUDA backend: KV cache of ", text_of(spec.dtype),
-                                                 ", wanted the activations' ", text_of(dtype_)));
-  if (spec.head_dim > kMaxHeadDim)
-    return absl::UnimplementedError(absl::StrCat("CUDA backend: attention heads of ", spec.head_dim,
-                                                 " elements, wanted at most ", kMaxHeadDim));
+  if (const absl::Status status = check_kv_cache(spec); !status.ok()) return status;
   const Stream& stream = queue();
   const size_t bytes = kv_block_bytes(spec) * static_cast<size_t>(num_blocks);
   absl::StatusOr<Memory> memory =

@@ -70,6 +70,7 @@ class CudaBackend final : public Backend {
   absl::StatusOr<std::unique_ptr<WeightBuilder>> prepare_weight(int64_t out_features, int64_t in_features,
                                                                 DType dtype) override;
   size_t kv_block_bytes(const KvCacheSpec& spec) const override;
+  absl::Status check_kv_cache(const KvCacheSpec& spec) const override;
   std::string attention_note(const KvCacheSpec& spec) const override;
   absl::StatusOr<std::unique_ptr<KvCache>> create_kv_cache(const KvCacheSpec& spec,
                                                            int64_t num_blocks) override;

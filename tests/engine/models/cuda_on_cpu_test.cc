@@ -188,6 +188,19 @@ TEST(CudaOnCpuBf16Test, ActivationsTakeWhatThePlanSays) {
   EXPECT_EQ(predicted(planned, 120), many);
 }
 
+TEST(CudaOnCpuLoadTest, HeadsThatAreTooLargeAreNamedBeforeAnythingIsLoaded) {
+  EngineConfig config = config_on("cuda", load_reference("llama_tied"));
+  config.dummy_weights = true;
+  config.model.head_dim = 264;
+  // More weights than the device has memory for: drawing them would fail first.
+  config.model.hidden_size = 1 << 16;
+  config.model.num_layers = 200;
+  const absl::Status status = load_rank(config, world()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << status;
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("attention heads of 264 elements, wanted at most 256"));
+}
+
 /// A prompt in slot 0, then two decodes that continue what the plan before has drawn.
 std::vector<StepPlan> dependent_plans(const std::vector<int32_t>& prompt) {
   std::vector<StepPlan> plans(3);
