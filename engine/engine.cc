@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "engine/loading.h"
 #include "engine/parallel/agreement.h"
 #include "engine/parallel/process_guard.h"
@@ -181,16 +182,27 @@ absl::Status validate(const EngineConfig& config) {
 
 void note_capture(const CaptureStats& captured, LoadedRank& rank) {
   rank.notes.push_back(absl::StrFormat(
-      "%d decode steps captured, each plain and with marks of its phases, in %.1f s, "
-      "%.1f MiB of the device",
-      captured.num_graphs, captured.seconds, static_cast<double>(captured.bytes) / (1 << 20)));
-  if (captured.num_graphs < captured.num_shapes) {
-    rank.notes.push_back(absl::StrFormat(
-        "the device's memory holds no more of the %d that there could be: larger decode steps start one "
-        "operation after the other; a lower --kv-memory leaves room for them",
-        captured.num_shapes));
-  }
-  rank.ledger.lines.push_back({"decode graphs", -1, captured.bytes});
+      "%d of %d decode steps captured, each plain and with marks of its phases, in %.1f s, "
+      "%.1f MiB of the device%s",
+      captured.num_graphs, captured.num_shapes, captured.seconds,
+      static_cast<double>(captured.bytes) / (1 << 20),
+      captured.ended.empty()
+          ? ""
+          : absl::StrCat("; larger ones start one operation after the other, since ", captured.ended)));
+  for (LedgerLine& line : rank.ledger.lines)
+    if (line.kind == kGraphsLine) line.measured = captured.bytes;
+}
+
+/// Memory ran out where the ledger had told what goes where.
+absl::Status with_ledger(const absl::Status& status, const ByteLedger& ledger) {
+  if (status.code() != absl::StatusCode::kResourceExhausted) return status;
+  std::vector<std::string> needs;
+  for (const LedgerLine& line : ledger.lines)
+    needs.push_back(
+        absl::StrFormat("%s %.1f MiB", line.kind, static_cast<double>(line.predicted) / (1 << 20)));
+  return absl::ResourceExhaustedError(
+      absl::StrCat(status.message(), "; rank ", ledger.rank, " needs: ", absl::StrJoin(needs, ", "),
+                   "; lower --kv-memory, --max-num-seqs or --max-step-tokens"));
 }
 
 }  // namespace
@@ -209,7 +221,8 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::create(const EngineConfig& confi
   impl->rank.runner.steps_ahead = *chosen.steps_ahead;
   auto runner = ModelRunner::create(impl->rank.runner, *impl->rank.backend, *impl->rank.group,
                                     *impl->rank.model, *impl->rank.cache, impl->phases, impl->progress);
-  const absl::Status all = agree_on_success(group, runner.status(), config.load_timeout);
+  const absl::Status all =
+      agree_on_success(group, with_ledger(runner.status(), impl->rank.ledger), config.load_timeout);
   if (!all.ok()) return all;
   impl->runner = *std::move(runner);
   std::optional<ProcessGuard> guard;  // collectives on a device have no deadline of their own
@@ -221,7 +234,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::create(const EngineConfig& confi
   }
   impl->runner->warm_up();
   if (config.capture_decodes) {
-    auto captured = impl->runner->capture_decodes();
+    auto captured = impl->runner->capture_decodes({config.capture_time, config.capture_bytes});
     const absl::Status everywhere = agree_on_success(group, captured.status(), config.load_timeout);
     if (!everywhere.ok()) return everywhere;
     if (captured->num_shapes > 0) note_capture(*captured, impl->rank);

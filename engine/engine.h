@@ -14,6 +14,7 @@
 #include "engine/device_placement.h"
 #include "engine/parallel/process_group.h"
 #include "engine/plan/byte_ledger.h"
+#include "engine/plan/shard_plan.h"
 #include "engine/request.h"
 #include "engine/runner/collective_comparison.h"
 #include "engine/runner/rank_telemetry.h"
@@ -49,6 +50,10 @@ struct EngineConfig {
   std::optional<int> steps_ahead;
   /// Decode steps are recorded at the start and replayed, where backend and group can (CUDA graphs).
   bool capture_decodes = true;
+  /// Recording ends, on all ranks with the same step, when it has taken so long or so many bytes of a rank's
+  /// device, which are set aside before the cache is fitted. What is not recorded runs all the same, slower.
+  std::chrono::milliseconds capture_time{60'000};
+  int64_t capture_bytes = kMostGraphBytes;
   int trace_steps = 0;  // so many last steps are kept in memory for gather_trace()
   int shard_rank = 0;   // with shard_size > 0: this process alone runs shard_rank of shard_size, its
   int shard_size = 0;   // communication replaced by nothing, to time a shard; outputs are wrong

@@ -18,10 +18,10 @@ namespace {
 
 constexpr float kDummyDeviation = 0.02f;
 constexpr uint64_t kDummySeed = 1;
-// Of a device, for what is taken after the cache beside activations and token counts: partial results of
-// attention (256 MiB at most), the library's workspace, recorded steps, kernels that are loaded when they are
+// Of a device, for what is taken after the cache beside activations, token counts and recorded steps: partial
+// results of attention (256 MiB at most), the library's workspace, kernels that are loaded when they are
 // first needed. Where much is left the cache's share leaves more than that by itself.
-constexpr int64_t kDeviceScratchBytes = int64_t{512} << 20;
+constexpr int64_t kDeviceScratchBytes = int64_t{384} << 20;
 // For the ranks, whose devices are open by then, to connect them.
 constexpr std::chrono::milliseconds kConnectTimeout{120'000};
 
@@ -176,8 +176,11 @@ class Loader {
   }
 
   RankBytes predicted() const {
+    DeviceOverhead device;
+    if (config_.capture_decodes && rank_.backend->can_capture() && rank_.group->can_be_captured())
+      device.graphs = config_.capture_bytes;
     return rank_bytes(rank_.runner.shape, rank_.runner.layout, rank_.runner.tp_rank, config_.max_step_tokens,
-                      config_.max_num_seqs);
+                      config_.max_num_seqs, device);
   }
 
   KvCacheSpec kv_spec() const {

@@ -19,7 +19,8 @@ std::vector<LedgerLine> predicted_lines(const RankBytes& bytes, int64_t kv_cache
   for (const LedgerLine& line : {LedgerLine{"token counts", bytes.token_counts, -1},
                                  LedgerLine{"device context", bytes.device.context, -1},
                                  LedgerLine{"workspace", bytes.device.workspace, -1},
-                                 LedgerLine{"communicator", bytes.device.communicator, -1}}) {
+                                 LedgerLine{"communicator", bytes.device.communicator, -1},
+                                 LedgerLine{kGraphsLine, bytes.device.graphs, -1}}) {
     if (line.predicted > 0) lines.push_back(line);
   }
   return lines;

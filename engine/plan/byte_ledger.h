@@ -16,8 +16,11 @@ struct LedgerLine {
   int64_t measured = -1;   // bytes; -1: not measured
 };
 
+/// Predicted: the most they may take.
+inline constexpr char kGraphsLine[] = "decode graphs";
+
 /// What a rank holds, by kind and in the order of printing: weights, KV cache, activations, and where they
-/// take something token counts, device context, workspace and communicator.
+/// take something token counts, device context, workspace, communicator and decode graphs.
 std::vector<LedgerLine> predicted_lines(const RankBytes& bytes, int64_t kv_cache_bytes);
 
 struct ByteLedger {

@@ -148,11 +148,11 @@ int64_t token_count_bytes(const ModelShape& model, int tp_rank, int64_t max_num_
 
 DeviceOverhead cuda_overhead(int tp_size) {
   constexpr int64_t kMiB = int64_t{1} << 20;
-  return {512 * kMiB, 128 * kMiB, tp_size > 1 ? 400 * kMiB : 0};
+  return {512 * kMiB, 128 * kMiB, tp_size > 1 ? 400 * kMiB : 0, kMostGraphBytes};
 }
 
 int64_t RankBytes::beside_weights() const {
-  return activations + token_counts + device.context + device.workspace + device.communicator;
+  return activations + token_counts + device.context + device.workspace + device.communicator + device.graphs;
 }
 
 int64_t kv_cache_budget(int64_t left, const RankBytes& bytes, double share) {

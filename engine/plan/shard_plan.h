@@ -76,9 +76,13 @@ int64_t token_count_bytes(const ModelShape& model, int tp_rank, int64_t max_num_
 /// What the libraries of a device take beside what the engine allocates. Nothing on the CPU.
 struct DeviceOverhead {
   int64_t context = 0;       // driver state and kernels of the process
-  int64_t workspace = 0;     // scratch memory of matrix products, captured steps
+  int64_t workspace = 0;     // scratch memory of matrix products
   int64_t communicator = 0;  // buffers of collectives
+  int64_t graphs = 0;        // captured decode steps, at most
 };
+
+/// What captured decode steps may take of a device: capturing ends when they do.
+inline constexpr int64_t kMostGraphBytes = int64_t{512} << 20;
 
 /// Allowances for a CUDA device, not measurements: what a load measured is printed beside them.
 DeviceOverhead cuda_overhead(int tp_size);

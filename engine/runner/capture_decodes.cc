@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "absl/strings/str_format.h"
 #include "engine/runner/model_runner.h"
 
 namespace trireme {
@@ -19,6 +20,30 @@ StepCounts counts_of(const DecodeShape& shape, int32_t block_size) {
   counts.banned = int64_t{shape.num_seqs} * kMaxBanned;
   return counts;
 }
+
+/// How far the limits have been used up, and the device's memory.
+class CaptureBounds {
+ public:
+  CaptureBounds(const CaptureLimits& limits, const Backend& backend) : limits_(limits), backend_(backend) {}
+  double seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
+  bool in_time() const { return Clock::now() - start_ < limits_.time; }
+  bool has_memory() const { return backend_.available_memory_bytes() >= kLeastAvailableBytes; }
+  bool allow(int64_t taken) const { return in_time() && taken < limits_.bytes; }
+  /// For people: which it was.
+  std::string reached(int64_t taken) const {
+    if (!in_time())
+      return absl::StrFormat("their %.0f s are over", 1e-3 * static_cast<double>(limits_.time.count()));
+    if (taken >= limits_.bytes)
+      return absl::StrFormat("their %.1f MiB are used up", static_cast<double>(limits_.bytes) / (1 << 20));
+    return "the device's memory, or a bound of another rank, is reached: a lower --kv-memory leaves room";
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  const CaptureLimits& limits_;
+  const Backend& backend_;
+  const Clock::time_point start_ = Clock::now();
+};
 
 /// As many tokens at once as a step may have, of sequences that belong to nobody: they attend over block 0,
 /// whatever it holds, and leave nothing there.
@@ -98,26 +123,32 @@ absl::Status ModelRunner::capture(const DecodeShape& shape) {
 
 // Everything is computed once before anything is recorded: whatever a device chooses or allocates when it
 // meets a shape is then in its place. Both happen in the same order on every rank.
-absl::StatusOr<CaptureStats> ModelRunner::capture_decodes() {
+absl::StatusOr<CaptureStats> ModelRunner::capture_decodes(const CaptureLimits& limits) {
   CHECK_EQ(num_launched_, 0u);
   CaptureStats stats;
   if (!backend_.can_capture() || !group_.can_be_captured()) return stats;
   const PhaseScope whole(phases_, Phase::compute);
-  const auto start = std::chrono::steady_clock::now();
-  const std::vector<DecodeShape> shapes = decode_shapes(config_.limits);
+  const CaptureBounds bounds(limits, backend_);
+  std::vector<DecodeShape> shapes = decode_shapes(config_.limits);
   stats.num_shapes = static_cast<int>(shapes.size());
-  for (const DecodeShape& shape : shapes) compute_once(StepPlan(), inputs_for(shape));
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    compute_once(StepPlan(), inputs_for(shapes[i]));
+    if (!all_ranks(bounds.in_time())) shapes.resize(i + 1);
+  }
   const int64_t available = backend_.available_memory_bytes();
+  const auto taken = [&] { return available - backend_.available_memory_bytes(); };
   for (const DecodeShape& shape : shapes) {
-    if (!all_ranks(backend_.available_memory_bytes() >= kLeastAvailableBytes)) break;
+    const bool fits = graphs_.size() == 0 || bounds.allow(taken());
+    if (!all_ranks(fits && bounds.has_memory())) break;
     const size_t before = graphs_.size();
     const absl::Status captured = capture(shape);
     if (!captured.ok() && captured.code() != absl::StatusCode::kResourceExhausted) return captured;
     if (graphs_.size() == before) break;  // here, or on another rank
   }
   stats.num_graphs = static_cast<int>(graphs_.size());
-  stats.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  stats.bytes = available - backend_.available_memory_bytes();
+  stats.seconds = bounds.seconds();
+  stats.bytes = taken();
+  if (stats.num_graphs < stats.num_shapes) stats.ended = bounds.reached(stats.bytes);
   return stats;
 }
 

@@ -1,8 +1,10 @@
 #pragma once
 // Runs step plans: uploads a plan's integers, calls the model, samples. The same on every rank.
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -32,12 +34,19 @@ struct StepResults {
   StepLogprobs step_logprobs;  // what else the plan asked for
 };
 
+/// What capturing may take: with the shape that reaches a bound on any rank it ends on all.
+struct CaptureLimits {
+  std::chrono::milliseconds time{60'000};
+  int64_t bytes = kMostGraphBytes;  // of each rank's device
+};
+
 /// What capturing took.
 struct CaptureStats {
   int num_shapes = 0;  // that could be replayed
   int num_graphs = 0;  // that can: fewer where the device's memory holds no more
   double seconds = 0;
   int64_t bytes = 0;  // of the device
+  std::string ended;  // why it did before all shapes were captured; else empty
 };
 
 class ModelRunner {
@@ -60,9 +69,10 @@ class ModelRunner {
   /// Records decode steps of all decode_shapes(), drawing and the broadcast of its ids included, each once
   /// plain and once with marks of its phases; from then on launch() replays them (StepMarks). Collective over
   /// the group: each shape is computed once before, by padding alone. Call it before the first launch().
-  /// Where the device's memory gets short on any rank the largest shapes are left out: they are launched one
-  /// operation after the other. Nothing is done where the backend or the group cannot be captured.
-  absl::StatusOr<CaptureStats> capture_decodes();
+  /// Where the limits are reached, or the device's memory gets short, on any rank the largest shapes are left
+  /// out: they are launched one operation after the other. Nothing is done where the backend or the group
+  /// cannot be captured.
+  absl::StatusOr<CaptureStats> capture_decodes(const CaptureLimits& limits = {});
 
   /// Starts one step and waits for no device. The plan has been checked against config.limits. Later plans
   /// may name the tokens it samples (kLastToken) as soon as this returns: each rank keeps the last token of

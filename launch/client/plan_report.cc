@@ -69,6 +69,7 @@ nlohmann::json layout_json(const LayoutEstimate& layout) {
                               {"token_counts", layout.bytes.token_counts},
                               {"context", layout.bytes.device.context},
                               {"workspace", layout.bytes.device.workspace},
+                              {"decode_graphs", layout.bytes.device.graphs},
                               {"communicator", layout.bytes.device.communicator}};
     json["largest_batch_per_replica"] = layout.largest_batch;
   }

@@ -137,7 +137,7 @@ TEST(ByteLedgerTest, KindsAddUpToWhatARankHolds) {
   const RankBytes bytes = rank_bytes(model, *two, 0, 512, 64, cuda_overhead(2));
   ByteLedger ledger;
   ledger.lines = predicted_lines(bytes, 1000);
-  EXPECT_EQ(ledger.lines.size(), 7u);
+  EXPECT_EQ(ledger.lines.size(), 8u);
   EXPECT_EQ(ledger.total_predicted(), bytes.weights + 1000 + bytes.beside_weights());
   const RankBytes follower = rank_bytes(model, *two, 1, 512, 64);
   EXPECT_EQ(predicted_lines(follower, 1000).size(), 3u);
@@ -147,7 +147,7 @@ TEST(KvCacheBudgetTest, IsAShareOfWhatIsLeft) {
   RankBytes bytes;
   bytes.activations = 300;
   bytes.token_counts = 50;
-  bytes.device = {20, 20, 10};
+  bytes.device = {20, 10, 10, 10};
   EXPECT_EQ(bytes.beside_weights(), 400);
   EXPECT_EQ(kv_cache_budget(1400, bytes), 900);
   EXPECT_EQ(kv_cache_budget(1400, bytes, 0.5), 500);
