@@ -20,6 +20,13 @@
 
 namespace trireme::cuda {
 
+/// What this backend promises of a request's tokens, whatever is computed beside it, in whatever chunks and
+/// after a resumption: they are the same wherever the two best logits are further apart than this part of the
+/// largest logit's magnitude. tests/engine/models/exactness_test.cc holds it to that.
+constexpr float equal_up_to(DType activations) {
+  return activations == DType::bf16 ? 0x1p-5f : activations == DType::f16 ? 0x1p-8f : 1e-5f;
+}
+
 struct Device {
   int ordinal = 0;
   std::string name;
