@@ -58,8 +58,9 @@ absl::Status complete(Flags& flags) {
   const int most = *std::max_element(flags.bench.batches.begin(), flags.bench.batches.end());
   engine.max_num_seqs = most;
   engine.max_step_tokens = std::max(engine.max_step_tokens, most);
+  const auto& prompts = flags.bench.prompt_tokens;
   if (engine.max_context_len == 0)
-    engine.max_context_len = flags.bench.prompt_tokens + flags.bench.output_tokens;
+    engine.max_context_len = *std::max_element(prompts.begin(), prompts.end()) + flags.bench.output_tokens;
   return absl::OkStatus();
 }
 
@@ -72,6 +73,7 @@ nlohmann::json to_json(const EngineBenchReport& report) {
                       {"memory_ceiling", report.memory_name},
                       {"product_ceiling", report.product_name},
                       {"read_gb_s", report.read_gb_s},
+                      {"product_rows", report.product_rows},
                       {"product_gflop_s", report.product_gflop_s},
                       {"resident_bytes", report.resident_bytes},
                       {"read_bytes", report.ledger.read_bytes},
@@ -84,6 +86,7 @@ nlohmann::json to_json(const EngineBenchReport& report) {
     nlohmann::json phases;
     for (const auto& [phase, milliseconds] : row.decode_phases_ms) phases[phase] = milliseconds;
     json["batches"].push_back({{"batch", row.batch},
+                               {"prompt_tokens", row.prompt_tokens},
                                {"prefill_tokens_per_s", row.prefill_tokens_per_s},
                                {"prefill_gflop_s", row.prefill_gflop_s},
                                {"prefill_fraction_of_product_rate", row.prefill_fraction},
@@ -100,16 +103,23 @@ nlohmann::json to_json(const EngineBenchReport& report) {
                                {"decode_host_fraction", row.decode_host_fraction},
                                {"decode_unaccounted_fraction", row.decode_unaccounted_fraction}});
   }
+  for (const LeftOut& row : report.left_out) {
+    json["left_out"].push_back({{"batch", row.batch},
+                                {"prompt_tokens", row.prompt_tokens},
+                                {"wanted_tokens", row.wanted_tokens},
+                                {"cache_tokens", row.cache_tokens}});
+  }
   return json;
 }
 
 /// What was measured, as far as `trireme project` needs it.
 nlohmann::json workload_json(const Flags& flags) {
   const EngineConfig& engine = flags.bench.engine;
+  const std::vector<int>& prompts = flags.bench.prompt_tokens;
   return {{"model", flags.model_dir.empty() ? flags.model_config : flags.model_dir},
           {"num_layers", engine.model.num_layers},
           {"hidden_size", engine.model.hidden_size},
-          {"prompt_tokens", flags.bench.prompt_tokens},
+          {"prompt_tokens", prompts.size() == 1 ? nlohmann::json(prompts[0]) : nlohmann::json(prompts)},
           {"output_tokens", flags.bench.output_tokens},
           {"max_step_tokens", engine.max_step_tokens},
           {"shard_rank", engine.shard_rank},
@@ -123,27 +133,32 @@ void print_table(const EngineBenchReport& report) {
               report.backend.c_str(), report.compute_dtype.c_str(), report.tp_size, report.threads,
               report.load_seconds);
   const std::string of_memory = "of " + report.memory_name, of_library = "of " + report.product_name;
-  std::printf("ceilings, all ranks: %s %.1f GB/s; %s with 512 rows %.0f GFLOP/s\n\n",
-              report.memory_name.c_str(), report.read_gb_s, report.product_name.c_str(),
-              report.product_gflop_s);
-  std::printf("%6s | %10s %9s %11s | %10s %9s %9s %7s %8s %11s\n", "batch", "prefill", "GFLOP/s",
-              of_library.c_str(), "decode", "step", "p99", "GB/s", of_memory.c_str(), of_library.c_str());
-  std::printf("%6s | %10s %9s %11s | %10s %9s %9s %7s %8s %11s\n", "", "tokens/s", "", "512 rows", "tokens/s",
-              "ms", "ms", "", "", "same rows");
+  const std::string rows = absl::StrFormat("%d rows", report.product_rows);
+  std::printf("ceilings, all ranks: %s %.1f GB/s; %s with %s %.0f GFLOP/s\n\n", report.memory_name.c_str(),
+              report.read_gb_s, report.product_name.c_str(), rows.c_str(), report.product_gflop_s);
+  std::printf("%6s %7s | %10s %9s %11s | %10s %9s %9s %7s %8s %11s\n", "batch", "prompt", "prefill",
+              "GFLOP/s", of_library.c_str(), "decode", "step", "p99", "GB/s", of_memory.c_str(),
+              of_library.c_str());
+  std::printf("%6s %7s | %10s %9s %11s | %10s %9s %9s %7s %8s %11s\n", "", "tokens", "tokens/s", "",
+              rows.c_str(), "tokens/s", "ms", "ms", "", "", "same rows");
   for (const BatchFigures& row : report.batches) {
-    std::printf("%6d | %10.1f %9.0f %11.2f | %10.2f %9.2f %9.2f %7.1f %8.2f %11.2f\n", row.batch,
-                row.prefill_tokens_per_s, row.prefill_gflop_s, row.prefill_fraction, row.decode_tokens_per_s,
-                row.decode_step_ms, row.decode_step_ms_p99, row.decode_gb_s, row.decode_bandwidth_fraction,
-                row.decode_rows_fraction);
+    std::printf("%6d %7d | %10.1f %9.0f %11.2f | %10.2f %9.2f %9.2f %7.1f %8.2f %11.2f\n", row.batch,
+                row.prompt_tokens, row.prefill_tokens_per_s, row.prefill_gflop_s, row.prefill_fraction,
+                row.decode_tokens_per_s, row.decode_step_ms, row.decode_step_ms_p99, row.decode_gb_s,
+                row.decode_bandwidth_fraction, row.decode_rows_fraction);
   }
-  std::printf("\nof a decode step: %s\n%6s %10s %10s %9s %9s  %s\n",
+  for (const LeftOut& row : report.left_out) {
+    std::printf("%6d %7d | left out: %s tokens, the KV cache holds %s\n", row.batch, row.prompt_tokens,
+                std::to_string(row.wanted_tokens).c_str(), std::to_string(row.cache_tokens).c_str());
+  }
+  std::printf("\nof a decode step: %s\n%6s %7s %10s %10s %9s %9s  %s\n",
               "what binds it, what that allows, and where rank 0's time goes (host: all but computing and "
               "communicating)",
-              "batch", "tokens/s", "allowed", "of first", "host", "ms by phase");
+              "batch", "prompt", "tokens/s", "allowed", "of first", "host", "ms by phase");
   for (const BatchFigures& row : report.batches) {
-    std::printf("%6d %10.2f %10.2f %9.2f %8.2f%%  %s binds;", row.batch, row.decode_tokens_per_s,
-                row.ceiling_tokens_per_s, row.decode_speedup, 100 * row.decode_host_fraction,
-                row.limit.c_str());
+    std::printf("%6d %7d %10.2f %10.2f %9.2f %8.2f%%  %s binds;", row.batch, row.prompt_tokens,
+                row.decode_tokens_per_s, row.ceiling_tokens_per_s, row.decode_speedup,
+                100 * row.decode_host_fraction, row.limit.c_str());
     for (const auto& [phase, milliseconds] : row.decode_phases_ms)
       std::printf(" %s %.3f", phase.c_str(), milliseconds);
     std::printf("\n");
@@ -250,7 +265,11 @@ void add_bench_command(CLI::App& app, int& exit_code) {
       ->delimiter(',')
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  command->add_option("--prompt-tokens", options.prompt_tokens)
+  command
+      ->add_option("--prompt-tokens", options.prompt_tokens,
+                   "of each sequence, e.g. 512,4096,32768: a table of each with every --batch; those that "
+                   "the KV cache does not hold are left out, and listed")
+      ->delimiter(',')
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   command->add_option("--output-tokens", options.output_tokens)

@@ -20,7 +20,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::minutes kDeadline{10};
-constexpr int64_t kPrefillRows = 512;
+constexpr int64_t kLeastProductRows = 512, kMostProductRows = 2048;
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
@@ -50,7 +50,7 @@ std::vector<std::pair<std::string, double>> milliseconds_by_phase(const PhaseTim
 /// The ceilings of one moment, all ranks together.
 struct CeilingFigures {
   double read_gb_s = 0;
-  double product_gflop_s = 0;  // kPrefillRows rows
+  double product_gflop_s = 0;  // product_rows of the report
   double rows_gflop_s = 0;     // as many rows as the batch
 };
 
@@ -68,6 +68,8 @@ class Bench {
 
   absl::StatusOr<EngineBenchReport> run() {
     const auto begin = Clock::now();
+    report_.product_rows =
+        std::clamp<int64_t>(options_.engine.max_step_tokens, kLeastProductRows, kMostProductRows);
     EngineConfig config = options_.engine;
     config.leave_bytes = static_cast<int64_t>(bytes_to_leave());
     auto engine = Engine::create(config, world_);
@@ -85,8 +87,13 @@ class Bench {
     ceilings_ = *std::move(ceilings);
     report_.memory_name = ceilings_->memory_name();
     report_.product_name = ceilings_->product_name();
-    for (int batch : options_.batches) {
-      if (absl::Status status = measure_batch(batch); !status.ok()) return status;
+    for (const int prompt_tokens : options_.prompt_tokens) {
+      for (const int batch : options_.batches) {
+        auto fits = fits_cache(batch, prompt_tokens);
+        if (!fits.ok()) return fits.status();
+        if (!*fits) continue;
+        if (absl::Status status = measure_batch(batch, prompt_tokens); !status.ok()) return status;
+      }
     }
     if (absl::Status traced = trace(); !traced.ok()) return traced;
     finish_report();
@@ -116,8 +123,8 @@ class Bench {
   }
   /// More than any cache, and room for the largest product that is measured, its workspace included.
   size_t device_probe_bytes() const {
-    const int64_t rows =
-        std::max<int64_t>(kPrefillRows, *std::max_element(options_.batches.begin(), options_.batches.end()));
+    const int64_t rows = std::max<int64_t>(
+        report_.product_rows, *std::max_element(options_.batches.begin(), options_.batches.end()));
     const int64_t wide = 2 * int64_t{layout_.intermediate_per_rank}, hidden = shape_.hidden_size;
     const int64_t elements = wide * hidden + rows * (wide + hidden);
     return std::max(options_.probe_bytes,
@@ -170,7 +177,7 @@ class Bench {
     if (absl::Status together = world_.barrier(kDeadline); !together.ok()) return together;
     auto read = sum_of_ranks(ceilings_->memory_gb_s());
     if (!read.ok()) return read.status();
-    auto product = probe_products(kPrefillRows);
+    auto product = probe_products(report_.product_rows);
     if (!product.ok()) return product.status();
     auto rows = probe_products(batch);
     if (!rows.ok()) return rows.status();
@@ -180,14 +187,28 @@ class Bench {
     return ceilings;
   }
 
-  std::vector<Request> make_requests(int batch, int repeat) {
+  /// Whether the cache holds all sequences of a batch to their ends; rank 0, which knows, notes those it does
+  /// not.
+  absl::StatusOr<bool> fits_cache(int batch, int prompt_tokens) {
+    int64_t fits = 1;
+    if (world_.rank() == 0) {
+      const int64_t block = options_.engine.block_size;
+      const int64_t each = (prompt_tokens + options_.output_tokens + block - 1) / block * block;
+      const int64_t has = engine_->stats().blocks_total * block;
+      fits = batch * each <= has ? 1 : 0;
+      if (fits == 0) report_.left_out.push_back({batch, prompt_tokens, batch * each, has});
+    }
+    return agree_on_minimum(world_, fits, kDeadline);
+  }
+
+  std::vector<Request> make_requests(int batch, int prompt_tokens, int repeat) {
     std::vector<Request> requests;
     std::mt19937 random(static_cast<uint32_t>(1000 * batch + repeat));
     std::uniform_int_distribution<int32_t> id(0, options_.engine.model.vocab_size - 1);
     for (int i = 0; i < batch; ++i) {
       Request request;
       request.handle = ++last_handle_;
-      for (int t = 0; t < options_.prompt_tokens; ++t) request.prompt.push_back(id(random));
+      for (int t = 0; t < prompt_tokens; ++t) request.prompt.push_back(id(random));
       request.stopping.max_tokens = options_.output_tokens;
       request.stopping.ignore_eos = true;
       requests.push_back(std::move(request));
@@ -196,9 +217,9 @@ class Bench {
   }
 
   /// Prefill: until every request has its first token. Decode: the steps after that in which all take part.
-  absl::StatusOr<Run> lead(int batch, int repeat) {
+  absl::StatusOr<Run> lead(int batch, int prompt_tokens, int repeat) {
     Run run;
-    std::vector<Request> requests = make_requests(batch, repeat);
+    std::vector<Request> requests = make_requests(batch, prompt_tokens, repeat);
     const RequestHandle first = requests.front().handle;
     for (Request& request : requests) {
       if (absl::Status submitted = engine_->submit(std::move(request)); !submitted.ok()) return submitted;
@@ -227,7 +248,7 @@ class Bench {
     if (!prefilled)
       return absl::InvalidArgumentError("output tokens: too few for a step in which all take part");
     run.decode_phases = engine_->phases().snapshot() - run.decode_phases;
-    run.mean_context_len = options_.prompt_tokens + 0.5 * options_.output_tokens;
+    run.mean_context_len = prompt_tokens + 0.5 * options_.output_tokens;
     for (int i = 0; i < batch; ++i) engine_->cancel(first + static_cast<RequestHandle>(i));
     do {  // also without work: the last outputs of what was cancelled are to be taken now, not in the next
           // run
@@ -239,8 +260,8 @@ class Bench {
     return run;
   }
 
-  absl::StatusOr<Run> run_once(int batch, int repeat) {
-    if (world_.rank() == 0) return lead(batch, repeat);
+  absl::StatusOr<Run> run_once(int batch, int prompt_tokens, int repeat) {
+    if (world_.rank() == 0) return lead(batch, prompt_tokens, repeat);
     for (;;) {
       auto followed = engine_->follow(kDeadline);
       if (!followed.ok()) return followed.status();
@@ -248,15 +269,15 @@ class Bench {
     }
   }
 
-  absl::Status measure_batch(int batch) {
-    auto warm_up = run_once(batch, -1);
+  absl::Status measure_batch(int batch, int prompt_tokens) {
+    auto warm_up = run_once(batch, prompt_tokens, -1);
     if (!warm_up.ok()) return warm_up.status();
     std::vector<Run> runs;
     std::vector<CeilingFigures> ceilings;
     auto before = probe(batch);
     if (!before.ok()) return before.status();
     for (int repeat = 0; repeat < options_.repeats; ++repeat) {
-      auto run = run_once(batch, repeat);
+      auto run = run_once(batch, prompt_tokens, repeat);
       if (!run.ok()) return run.status();
       auto after = probe(batch);
       if (!after.ok()) return after.status();
@@ -266,20 +287,19 @@ class Bench {
                           (before->rows_gflop_s + after->rows_gflop_s) / 2});
       before = std::move(after);
     }
-    if (world_.rank() == 0) report_.batches.push_back(figures(batch, runs, ceilings));
+    if (world_.rank() == 0) report_.batches.push_back(figures(batch, prompt_tokens, runs, ceilings));
     return absl::OkStatus();
   }
 
-  BatchFigures figures(int batch, const std::vector<Run>& runs, const std::vector<CeilingFigures>& ceilings) {
+  BatchFigures figures(int batch, int prompt_tokens, const std::vector<Run>& runs,
+                       const std::vector<CeilingFigures>& ceilings) {
     const double ranks = world_.size();
     std::vector<double> prefill, prefill_rate, prefill_fraction, decode, decode_all, read_rate, read_fraction,
         rows_fraction;
     for (size_t i = 0; i < runs.size(); ++i) {
       const Run& run = runs[i];
-      const double prompt_tokens = static_cast<double>(batch) * options_.prompt_tokens;
-      prefill.push_back(prompt_tokens / run.prefill_seconds);
-      prefill_rate.push_back(ranks * prefill.back() * flops_per_prompt_token(options_.prompt_tokens / 2.0) *
-                             1e-9);
+      prefill.push_back(static_cast<double>(batch) * prompt_tokens / run.prefill_seconds);
+      prefill_rate.push_back(ranks * prefill.back() * flops_per_prompt_token(prompt_tokens / 2.0) * 1e-9);
       prefill_fraction.push_back(prefill_rate.back() / ceilings[i].product_gflop_s);
       const double step = median(run.decode_seconds);
       decode.push_back(step);
@@ -295,6 +315,7 @@ class Bench {
     }
     BatchFigures row;
     row.batch = batch;
+    row.prompt_tokens = prompt_tokens;
     row.prefill_tokens_per_s = median(prefill);
     row.prefill_gflop_s = median(prefill_rate);
     row.prefill_fraction = median(prefill_fraction);
@@ -308,8 +329,11 @@ class Bench {
     row.limit = row.decode_bandwidth_fraction >= row.decode_rows_fraction ? report_.memory_name
                                                                           : report_.product_name;
     row.ceiling_tokens_per_s = row.decode_tokens_per_s / fraction;
+    const auto first_row =
+        std::find_if(report_.batches.begin(), report_.batches.end(),
+                     [&](const auto& other) { return other.prompt_tokens == prompt_tokens; });
     const double first =
-        report_.batches.empty() ? row.decode_tokens_per_s : report_.batches.front().decode_tokens_per_s;
+        first_row == report_.batches.end() ? row.decode_tokens_per_s : first_row->decode_tokens_per_s;
     row.decode_speedup = row.decode_tokens_per_s / first;
     set_phases(runs, row);
     return row;

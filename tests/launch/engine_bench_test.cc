@@ -30,7 +30,7 @@ EngineBenchOptions tiny_options() {
   options.engine.max_num_seqs = 4;
   options.engine.max_step_tokens = 32;
   options.engine.max_context_len = 64;
-  options.prompt_tokens = 20;
+  options.prompt_tokens = {20};
   options.output_tokens = 12;
   options.probe_bytes = 1 << 20;
   return options;
@@ -70,6 +70,37 @@ TEST(EngineBenchTest, EveryBatchIsMeasuredAndLeavesNothingToTheNext) {
   }
 }
 
+TEST(EngineBenchTest, EveryBatchIsMeasuredWithEveryPromptThatTheCacheHolds) {
+  EngineBenchOptions options = tiny_options();
+  options.prompt_tokens = {4, 40};
+  options.batches = {1, 3, 4};
+  options.repeats = 1;
+  // Two layers' keys and values of four heads of 16: 1,024 bytes for a token, so 11 blocks of 16 tokens.
+  options.engine.kv_memory_bytes = 11 * 16 * 1024;
+  const auto world = create_single_host_group();
+  const auto report = run_engine_bench(options, *world);
+  ASSERT_TRUE(report.ok()) << report.status();
+  std::vector<std::pair<int, int>> measured;
+  for (const BatchFigures& row : report->batches) {
+    measured.emplace_back(row.prompt_tokens, row.batch);
+    EXPECT_GT(row.decode_tokens_per_s, 0);
+    if (row.batch == 1) {
+      EXPECT_EQ(row.decode_speedup, 1) << "of as long prompts";
+    }
+  }
+  // 40 + 12 tokens take four blocks.
+  EXPECT_THAT(measured,
+              ::testing::ElementsAre(std::pair(4, 1), std::pair(4, 3), std::pair(4, 4), std::pair(40, 1)));
+  ASSERT_EQ(report->left_out.size(), 2u);
+  EXPECT_EQ(report->left_out[0].batch, 3);
+  EXPECT_EQ(report->left_out[1].batch, 4);
+  for (const LeftOut& row : report->left_out) {
+    EXPECT_EQ(row.prompt_tokens, 40);
+    EXPECT_EQ(row.wanted_tokens, row.batch * 64);
+    EXPECT_EQ(row.cache_tokens, 11 * 16);
+  }
+}
+
 TEST(EngineBenchTest, OneShardOfEightHoldsAnEighth) {
   EngineBenchOptions options = tiny_options();
   options.batches = {1};
@@ -104,7 +135,7 @@ TEST(EngineBenchTest, ATraceOfTheLastStepsIsWritten) {
 
 TEST(EngineBenchTest, APromptBeyondTheContextIsAnError) {
   EngineBenchOptions options = tiny_options();
-  options.prompt_tokens = 60;
+  options.prompt_tokens = {60};
   const auto world = create_single_host_group();
   const auto report = run_engine_bench(options, *world);
   EXPECT_FALSE(report.ok());
