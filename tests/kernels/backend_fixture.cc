@@ -1,6 +1,7 @@
 #include "tests/kernels/backend_fixture.h"
 
 #include <bit>
+#include <cstdio>
 #include <cstdlib>
 #include <string_view>
 
@@ -128,6 +129,10 @@ void BackendTest::SetUp() {
   backend_ = *std::move(backend);
 }
 
+void BackendTest::TearDown() {
+  if (HasFailure()) std::printf("The same inputs again: TRIREME_TEST_SEED=%u\n", run_seed());
+}
+
 std::vector<DType> BackendTest::dtypes() const {
   std::vector<DType> all;
   for (const DType dtype : {DType::f32, DType::bf16, DType::f16})
@@ -181,8 +186,18 @@ std::unique_ptr<Weight> BackendTest::weight(const std::vector<float>& values, in
   return (*builder)->finish();
 }
 
+uint32_t run_seed() {
+  static const uint32_t seed = [] {
+    const char* wanted = std::getenv("TRIREME_TEST_SEED");
+    return wanted != nullptr ? static_cast<uint32_t>(std::strtoul(wanted, nullptr, 10))
+                             : std::random_device{}();
+  }();
+  return seed;
+}
+
 std::vector<float> normal_values(int64_t count, uint32_t seed, float scale) {
-  std::mt19937 generator(seed);
+  std::seed_seq both{run_seed(), seed};
+  std::mt19937 generator(both);
   std::normal_distribution<float> normal(0, scale);
   std::vector<float> values(static_cast<size_t>(count));
   for (float& value : values) value = normal(generator);

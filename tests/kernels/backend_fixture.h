@@ -65,6 +65,7 @@ class DeviceMatrix {
 class BackendTest : public ::testing::TestWithParam<BackendCase> {
  protected:
   void SetUp() override;
+  void TearDown() override;
   Backend& backend() { return *backend_; }
   bool can(DType dtype) const { return backend_->check_compute_dtype(dtype).ok(); }
   bool on_cuda() const { return backend_->name() == "cuda"; }
@@ -110,6 +111,9 @@ class BackendTest : public ::testing::TestWithParam<BackendCase> {
 #define TRIREME_INSTANTIATE_BACKENDS_OF_ONE_DTYPE(Suite) \
   TRIREME_INSTANTIATE_OVER(Suite, ::trireme::testing::backends_of_one_dtype())
 
+/// Another one for each run of the program; TRIREME_TEST_SEED sets it.
+uint32_t run_seed();
+/// Of a normal distribution: others for each `seed`, and in each run.
 std::vector<float> normal_values(int64_t count, uint32_t seed, float scale = 1);
 /// Rounded to dtype (f32: as is; bf16, f16) and back, to nearest even.
 float round_to(float value, DType dtype);
