@@ -41,7 +41,15 @@ preset_for() {
   case $1 in
     cpu) echo cpu ;;
     cuda) echo cuda ;;
-    auto) if gpu_visible && command -v nvcc >/dev/null; then echo cuda; else echo cpu; fi ;;
+    auto)
+      if ! gpu_visible; then
+        echo cpu
+      elif command -v nvcc >/dev/null; then
+        echo cuda
+      else
+        say "backend auto: the CPU, since there is a GPU, but no nvcc to build for it: install NVIDIA's CUDA Toolkit and NCCL, or put /usr/local/cuda/bin on PATH"
+        echo cpu
+      fi ;;
     *) say "--backend: got '$1', wanted auto, cpu or cuda"; exit 2 ;;
   esac
 }

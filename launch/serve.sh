@@ -106,7 +106,14 @@ for program in trireme trireme-coordinator trireme-worker; do
 done
 bin=$(cd "$bin" && pwd)  # other hosts know no current folder
 if [ "$backend" = auto ]; then
-  if gpu_visible && [[ $bin == */cuda/bin ]]; then backend=cuda; else backend=cpu; fi
+  backend=cpu
+  if gpu_visible; then
+    if [[ $bin == */cuda/bin ]]; then
+      backend=cuda
+    else
+      say "backend auto: the CPU, since there is a GPU, but $bin is no build for it (cmake --preset cuda && cmake --build --preset cuda makes one)"
+    fi
+  fi
 fi
 mpirun_detect
 
