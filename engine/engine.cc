@@ -225,6 +225,8 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::create(const EngineConfig& confi
       agree_on_success(group, with_ledger(runner.status(), impl->rank.ledger), config.load_timeout);
   if (!all.ok()) return all;
   impl->runner = *std::move(runner);
+  if (std::string note = impl->rank.backend->products_note(); !note.empty())
+    impl->rank.notes.push_back(std::move(note));
   std::optional<ProcessGuard> guard;  // collectives on a device have no deadline of their own
   if (group.size() > 1) {
     guard.emplace(config.load_timeout,

@@ -221,6 +221,8 @@ class Backend {
   virtual std::string attention_note(const KvCacheSpec& /*spec*/) const { return ""; }
   virtual absl::StatusOr<std::unique_ptr<KvCache>> create_kv_cache(const KvCacheSpec& spec,
                                                                    int64_t num_blocks) = 0;
+  /// A sentence for the user on who computes which products, where that was chosen by reserve_workspace().
+  virtual std::string products_note() const { return ""; }
   /// Bytes of scratch the operations of one step of at most these sizes need beside their arguments; reserved
   /// now, so that a step allocates nothing.
   virtual absl::Status reserve_workspace(int64_t max_tokens, int64_t max_seqs, int64_t max_features,
@@ -237,7 +239,7 @@ class Backend {
   void embedding(const Tensor& ids, const Weight& table, int64_t first_row, const Tensor& out);
   /// out = x · weight^T, plus bias where given. x: [num_tokens, in_features]; bias: f32 [out_features] or
   /// empty; out: of activation_dtype(), or f32 (logits). On the CPU a row's bits do not depend on the other
-  /// rows; on CUDA they may change with the number of rows above 8.
+  /// rows; on CUDA they may change with the number of rows.
   void matmul(const Tensor& x, const Weight& weight, const Tensor& bias, const Tensor& out);
   /// out = x * rsqrt(mean(x^2) + eps) * weight, each row on its own. weight: f32 [features]. out may alias x.
   /// Source: arXiv:1910.07467.

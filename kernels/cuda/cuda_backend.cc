@@ -165,6 +165,7 @@ absl::Status CudaBackend::reserve_workspace(int64_t max_tokens, int64_t max_seqs
     if (!status.ok()) return status;
   }
   measure_products(max_tokens, max_seqs, max_features);
+  choose_few_rows(max_features);
   return absl::OkStatus();
 }
 

@@ -3,8 +3,9 @@
 //
 // Activations, weights and KV cache are of one dtype, chosen at creation; the residual stream is too, as in
 // the models' own code: a sum is taken in f32 and rounded once. Everything inside an operation is f32.
-// A row's bits depend on that row alone in every operation but matmul() with more rows than kMaxFewRows,
-// where the library's choice of algorithm goes by the number of rows.
+// A row's bits depend on that row alone in every operation but matmul(), where they go by the number of rows
+// too: those of more than kMaxFewRows are the library's, which chooses its algorithm by it, and so are fewer
+// where it was faster at the start.
 
 #include <cstdint>
 #include <memory>
@@ -13,6 +14,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/few_rows_choice.h"
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/runtime.h"
 #include "kernels/cuda/staging.h"
@@ -33,6 +35,8 @@ struct Device {
   int major = 0, minor = 0;  // compute capability
   int num_multiprocessors = 1;
   size_t max_shared_bytes = 0;  // that a block may ask for
+  /// Products of few rows go where they are faster; else, and where times say nothing, to our own kernel.
+  bool measures_few_rows = true;
 };
 
 /// [layer][keys, values][block][kv_head][token][head_dim]
@@ -84,6 +88,7 @@ class CudaBackend final : public Backend {
   absl::Status reserve_workspace(int64_t max_tokens, int64_t max_seqs, int64_t max_features,
                                  int64_t vocab_size) override;
 
+  std::string products_note() const override { return few_rows_.text(); }
   int64_t num_compiled_kernels() const override { return gemm_.num_choices(); }
 
  private:
@@ -96,6 +101,9 @@ class CudaBackend final : public Backend {
   const Stream& queue() const;
   /// Chooses the algorithms of all products that steps with the weights there are now can have.
   void measure_products(int64_t max_tokens, int64_t max_seqs, int64_t max_features);
+  // ---- choose_few_rows.cc ----
+  void choose_few_rows(int64_t max_features);
+  void time_few_rows(const std::vector<Tensor>& weights, const Tensor& x, const Tensor& out);
 
   void do_embedding(const Tensor& ids, const Weight& table, int64_t first_row, const Tensor& out) override;
   void do_matmul(const Tensor& x, const Weight& weight, const Tensor& bias, const Tensor& out) override;
@@ -126,6 +134,7 @@ class CudaBackend final : public Backend {
   Staging staging_{stream_};
   std::vector<HostRange> staging_memory_;
   Gemm gemm_{stream_};
+  FewRowsChoice few_rows_;
   WeightUploader uploader_;
   CudaWeights weights_;      // those that live
   Scratch attention_parts_;  // partial results of contexts that blocks share

@@ -1,4 +1,5 @@
-// Products of activations and weights: few rows by our own kernel, more by cuBLASLt.
+// Products of activations and weights: few rows by our own kernel or cuBLASLt, whichever was faster at the
+// start, more by cuBLASLt.
 
 #include <algorithm>
 
@@ -34,7 +35,9 @@ void fill_rows(cudaStream_t stream, const Tensor& bias, const Tensor& out) {
 void CudaBackend::do_matmul(const Tensor& x, const Weight& weight, const Tensor& bias, const Tensor& out) {
   const Stream& stream = queue();
   const Tensor matrix = static_cast<const CudaWeight&>(weight).tensor();
-  if (x.rows > kMaxFewRows && Gemm::takes(x, matrix, out)) {
+  const bool few = x.rows <= kMaxFewRows;
+  if ((!few || few_rows_.library_takes({matrix.rows, matrix.cols, x.rows, out.dtype})) &&
+      Gemm::takes(x, matrix, out)) {
     // Nothing is left to do where a step's workspace was reserved.
     if (const absl::Status status = gemm_.reserve(); !status.ok())
       check_failed(__FILE__, __LINE__, std::string(status.message()));

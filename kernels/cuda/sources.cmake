@@ -3,6 +3,7 @@ set(trireme_cuda_sources
   attention.cu
   attention_generic.cu
   capture.cc
+  choose_few_rows.cc
   convert.cu
   cuda_backend.cc
   device_facts.cc

@@ -15,7 +15,9 @@ absl::StatusOr<std::unique_ptr<Backend>> create_cuda_backend(const CudaOptions& 
     return absl::FailedPreconditionError(
         absl::StrCat("GPU ", options.device, ": there is one, the processor"));
   CUDA_CHECK(cudaSetDevice(0));
-  const cuda::Device device{0, "the processor", 9, 0, 4, simt::max_shared_bytes()};
+  // How long fibers take says nothing of a device, and would be another choice in each run.
+  const cuda::Device device{
+      0, "the processor", 9, 0, 4, simt::max_shared_bytes(), /*measures_few_rows=*/false};
   return std::make_unique<cuda::CudaBackend>(device, options.activation_dtype);
 }
 
