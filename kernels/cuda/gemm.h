@@ -29,8 +29,9 @@ class Gemm {
   /// what the library thinks best.
   void multiply(const Tensor& x, const Tensor& weight, bool accumulate, const Tensor& out);
 
-  /// Tries the library's proposals for this shape, where there are several, and keeps the fastest for all
-  /// numbers of rows of its class (9 to 16, 17 to 32, ...). Waits for the device; `out` is overwritten.
+  /// Tries the library's proposals for this shape and keeps the fastest for all numbers of rows of its class
+  /// (9 to 16, 17 to 32, ...), whose kernel is loaded then: a first request does not wait for that, nor find
+  /// the device's memory full. Waits for the device where there are several; `out` is overwritten.
   void measure(const Tensor& x, const Tensor& weight, const Tensor& out);
 
   /// Whether there is nothing left to measure for a class of rows of such a product.

@@ -6,6 +6,7 @@
 #include <cuda_fp16.h>
 
 #include <algorithm>
+#include <bit>
 
 struct SimtBlasHandle {};
 
@@ -154,7 +155,10 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   const uint32_t alignment = *std::min_element(preference->alignment, preference->alignment + 4);
   const bool rounds_parts = (preference->reductions & (CUBLASLT_REDUCTION_SCHEME_INPLACE |
                                                        CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE)) != 0;
-  for (int i = 0; i < *count; ++i) results[i] = {{i, alignment, rounds_parts}, 0, CUBLAS_STATUS_SUCCESS};
+  for (int i = 0; i < *count; ++i) {
+    const int kernel = static_cast<int>(std::bit_width(d->cols)) * 8 + i;
+    results[i] = {{i, alignment, rounds_parts, kernel}, 0, CUBLAS_STATUS_SUCCESS};
+  }
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t operation,
@@ -177,6 +181,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
   if (!is_aligned(a, *a_layout, alignment) || !is_aligned(b, *b_layout, alignment) ||
       !is_aligned(c, *c_layout, alignment) || !is_aligned(d, *d_layout, alignment))
     return CUBLAS_STATUS_INVALID_VALUE;
+  simt::load_code(algorithm->kernel);
   const Operand left{a, *a_layout, operation->transa == CUBLAS_OP_T},
       right{b, *b_layout, operation->transb == CUBLAS_OP_T}, before{c, *c_layout, false};
   simt::enqueue_work(stream,

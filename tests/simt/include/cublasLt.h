@@ -54,6 +54,7 @@ struct cublasLtMatmulAlgo_t {
   int number;
   uint32_t alignment;
   bool rounds_parts;  // splits sums, and puts them together in the type of D
+  int kernel;         // others for other sizes, as the library's are
 };
 struct cublasLtMatmulHeuristicResult_t {
   cublasLtMatmulAlgo_t algo;

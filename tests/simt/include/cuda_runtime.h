@@ -313,6 +313,8 @@ namespace simt {
 /// write such memory as they like.
 void set_strict(bool on);
 bool is_strict();
+/// A kernel of a library is about to run: the first time its code takes some of the device's memory.
+void load_code(int kernel);
 /// How often the host has waited for a stream or an event.
 uint64_t num_waits();
 /// Shared memory that a block of the device may ask for: that of compute capability 9.0, or what was set.
