@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "engine/backend_choice.h"
 #include "engine/config.h"
+#include "engine/loading.h"
 #include "launch/client/commands.h"
 #include "launch/client/engine_bench.h"
 #include "launch/client/engine_bench_overhead.h"
@@ -59,8 +60,12 @@ absl::Status complete(Flags& flags) {
   engine.max_num_seqs = most;
   engine.max_step_tokens = std::max(engine.max_step_tokens, most);
   const auto& prompts = flags.bench.prompt_tokens;
-  if (engine.max_context_len == 0)
-    engine.max_context_len = *std::max_element(prompts.begin(), prompts.end()) + flags.bench.output_tokens;
+  if (engine.max_context_len == 0) {
+    // The scheduler leaves each sequence a block to grow into, wanted or not.
+    const int needed = *std::max_element(prompts.begin(), prompts.end()) + flags.bench.output_tokens;
+    const int roomy = std::min(longest_context(engine.model), needed + engine.block_size);
+    engine.max_context_len = std::max(needed, roomy);
+  }
   return absl::OkStatus();
 }
 

@@ -193,10 +193,13 @@ class Bench {
     int64_t fits = 1;
     if (world_.rank() == 0) {
       const int64_t block = options_.engine.block_size;
-      const int64_t each = (prompt_tokens + options_.output_tokens + block - 1) / block * block;
-      const int64_t has = engine_->stats().blocks_total * block;
-      fits = batch * each <= has ? 1 : 0;
-      if (fits == 0) report_.left_out.push_back({batch, prompt_tokens, batch * each, has});
+      const auto blocks_for = [&](int64_t tokens) { return (tokens + block - 1) / block; };
+      // The last one is admitted beside the others' prompts and a block for each of them to grow into.
+      const int64_t to_end = batch * blocks_for(prompt_tokens + options_.output_tokens),
+                    to_begin = batch * blocks_for(prompt_tokens) + batch - 1;
+      const int64_t wanted = std::max(to_end, to_begin), has = engine_->stats().blocks_total;
+      fits = wanted <= has ? 1 : 0;
+      if (fits == 0) report_.left_out.push_back({batch, prompt_tokens, wanted * block, has * block});
     }
     return agree_on_minimum(world_, fits, kDeadline);
   }

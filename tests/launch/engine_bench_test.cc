@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "launch/client/commands.h"
@@ -159,6 +160,24 @@ TEST(EngineBenchCommandTest, ItsCollectivesAreTheEngines) {
   EXPECT_EQ(run("nccl"), kExitInvalid);
   EXPECT_THAT(::testing::internal::GetCapturedStderr(),
               ::testing::HasSubstr("collectives nccl: NCCL connects NVIDIA GPUs and the backend is cpu"));
+  std::filesystem::remove(path);
+}
+
+TEST(EngineBenchCommandTest, OutputsMayEndInTheLastBlockOfTheirPrompts) {
+  const std::string path = ::testing::TempDir() + "/engine_bench_blocks.json";
+  std::ofstream(path) << kTinyModel;
+  CLI::App app;
+  int exit_code = -1;
+  add_bench_command(app, exit_code);
+  ::testing::internal::CaptureStdout();
+  app.parse(
+      "bench engine --load-format dummy --model-config " + path +
+      " --backend cpu --threads 1 --batch 1,2,4 --prompt-tokens 9,25 --output-tokens 4 --repeats 1 --json");
+  const auto report = nlohmann::json::parse(::testing::internal::GetCapturedStdout());
+  EXPECT_EQ(exit_code, kExitOk);
+  EXPECT_EQ(report["batches"].size(), 6u);
+  EXPECT_FALSE(report.contains("left_out"));
+  EXPECT_EQ(report["workload"]["prompt_tokens"], (nlohmann::json{9, 25}));
   std::filesystem::remove(path);
 }
 
