@@ -17,6 +17,12 @@ namespace {
 
 constexpr int kChunkWarps = 4;
 constexpr int kMergeThreads = 128;
+constexpr int kSegmentBlocks = 4;  // to a multiprocessor: 52 KiB of shared memory each with heads of 128
+
+/// Whether a block may have several segments: with heads of 256 there are no registers for the end of one
+/// between two tiles.
+template <int kHeadDim>
+inline constexpr bool kSeveralSegments = kHeadDim <= 128;
 
 /// The tokens that rows [first_row, first_row + num_rows) of a sequence see between them: [begin, end).
 struct TokenRange {
@@ -95,8 +101,9 @@ __device__ __forceinline__ void load_queries(const AttentionArguments<T>& a, con
 
 using ChunkBlocks = RowBlocks<kChunkWarps * kRowsPerWarp>;
 
-/// kWarps = 1: all rows of sequence z, if it has at most 16 of them. Block x: with kPartial one segment of
-/// the context. kWarps > 1: a block of ChunkBlocks, if its sequence has more rows. Block y: KV head.
+/// kWarps = 1: all rows of sequence z, if it has at most 16 of them. Block x: with kPartial neighbouring
+/// segments of the context, an equal number for each. kWarps > 1: a block of ChunkBlocks, if its sequence has
+/// more rows. Block y: KV head.
 template <typename T, int kHeadDim, int kWarps, bool kPartial>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     attention_kernel(AttentionArguments<T> a, int partial_rows) {
@@ -118,9 +125,12 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 
   TokenRange range(a, view, block_row, kWarps * kRowsPerWarp);
   if (kPartial) {
-    const int segment = static_cast<int>(blockIdx.x);
-    range.begin = max(range.begin, segment * a.segment_tokens);
-    range.end = min(range.end, (segment + 1) * a.segment_tokens);
+    const int first_segment = range.begin / a.segment_tokens, blocks = static_cast<int>(gridDim.x);
+    const int segments = (range.end - 1) / a.segment_tokens + 1 - first_segment;
+    const int each = (segments + blocks - 1) / blocks * a.segment_tokens;
+    const int begin = first_segment * a.segment_tokens + static_cast<int>(blockIdx.x) * each;
+    range.begin = max(range.begin, begin);
+    range.end = min(range.end, begin + each);
     if (range.begin >= range.end) return;
   }
   const int warp_row = block_row + warp * kRowsPerWarp;
@@ -151,6 +161,12 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   int found = find(begin_tile + kStages - 1);
   WarpState<kHeadDim> state;
   state.clear();
+  const auto write_partial = [&](int last_tile) {
+    const int64_t pair = int64_t{sequence} * a.num_kv_heads + kv_head;
+    const int64_t place = pair * a.num_segments + last_tile / tiles_per_segment;
+    write_rows<T, kHeadDim, true>(a, view, kv_head, rows, state,
+                                  a.partials + place * partial_floats(partial_rows, kHeadDim), partial_rows);
+  };
   bool merged = false;
   for (int tile = begin_tile; tile < end_tile; ++tile) {
     const int next = tile + kStages - 1;
@@ -159,11 +175,15 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     if (next < end_tile) load_tile<T, kHeadDim, kWarps, kPartial>(a, found, (next - begin_tile) % kStages);
     commit_copies();
     found = find(next + 1);
-    if (!kPartial && tile > begin_tile && tile % tiles_per_segment == 0) {
-      if (merged) merge_total(state, Shared::state());
-      save_total(state, Shared::state());
+    if (tile > begin_tile && tile % tiles_per_segment == 0) {
+      if (kPartial) {
+        if (kSeveralSegments<kHeadDim>) write_partial(tile - 1);
+      } else {
+        if (merged) merge_total(state, Shared::state());
+        save_total(state, Shared::state());
+        merged = true;
+      }
       state.clear();
-      merged = true;
     }
     const int first_token = tile * kTileTokens, stage = (tile - begin_tile) % kStages;
     if (first_token >= warp_range.end || first_token + kTileTokens <= warp_range.begin) continue;
@@ -171,12 +191,10 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
                                             first, last, state);
   }
   if (merged) merge_total(state, Shared::state());
-  float* partial = nullptr;
-  if (kPartial) {
-    const int64_t pair = int64_t{sequence} * a.num_kv_heads + kv_head;
-    partial = a.partials + (pair * a.num_segments + blockIdx.x) * partial_floats(partial_rows, kHeadDim);
-  }
-  write_rows<T, kHeadDim, kPartial>(a, view, kv_head, rows, state, partial, partial_rows);
+  if (kPartial)
+    write_partial(end_tile - 1);
+  else
+    write_rows<T, kHeadDim, false>(a, view, kv_head, rows, state, nullptr, 0);
 }
 
 /// Merges the segments of each sequence with at most 16 rows, in order. Block x: kMergeThreads values of the
@@ -245,8 +263,13 @@ void attend_tokens(cudaStream_t stream, AttentionArguments<T> a, const RaggedBat
     return;
   }
   a.partials = workspace.data;
+  // As many as run at once: with the longest context's for each sequence, most would often have no work.
+  const int64_t most_blocks = kSegmentBlocks * workspace.num_multiprocessors;
+  const int64_t blocks = kSeveralSegments<kHeadDim>
+                             ? std::min<int64_t>(a.num_segments, (most_blocks + pairs - 1) / pairs)
+                             : a.num_segments;
   launch(stream, "attention of segments", attention_kernel<T, kHeadDim, 1, true>,
-         dim3(count(a.num_segments), count(a.num_kv_heads), count(batch.num_seqs)), dim3(kWarpSize),
+         dim3(count(blocks), count(a.num_kv_heads), count(batch.num_seqs)), dim3(kWarpSize),
          AttentionShared<T, kHeadDim, 1, true>::kBytes, a, rows);
   launch(stream, "merge of segments", merge_kernel<T>,
          dim3(count((rows * kHeadDim + kMergeThreads - 1) / kMergeThreads), count(a.num_kv_heads),

@@ -85,7 +85,7 @@ std::vector<float> AttentionProblem::run(const AttentionSpec& spec, bool shared_
   batch.block_tables = Tensor(device_tables.tensor().data, DType::i32, batch.num_seqs, max_blocks_);
   cuda::AttentionWorkspace workspace;
   workspace.segment_tokens = 64;
-  workspace.num_multiprocessors = 1000;
+  workspace.num_multiprocessors = num_multiprocessors;
   workspace.max_shared_bytes = max_shared_bytes;
   const int64_t floats =
       static_cast<int64_t>(cuda::attention_workspace_bytes(

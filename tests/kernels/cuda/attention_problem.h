@@ -37,6 +37,7 @@ class AttentionProblem {
   }
   std::vector<double> wanted(const AttentionSpec& spec) const;
   size_t max_shared_bytes = simt::max_shared_bytes();  // what the kernels are told of the device
+  int num_multiprocessors = 1000;
   int q_cols() const { return shape_.num_kv_heads * shape_.group * shape_.head_dim; }
 
  private:

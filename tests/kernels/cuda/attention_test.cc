@@ -121,6 +121,22 @@ TEST_P(CudaAttentionTest, ARowsBitsDependNeitherOnItsChunkNorOnItsBatch) {
   }
 }
 
+TEST_P(CudaAttentionTest, ABlockMayHaveSeveralSegments) {
+  // Eleven segments for four blocks, of which the last has two and a bit.
+  const AttentionShape shape{1, 4, 64, 16, {{1, 11 * 64 - 5}}};
+  AttentionProblem problem(GetParam(), shape, random_);
+  for (const int window : {-1, 500}) {
+    AttentionSpec how = spec(shape);
+    how.window_left = window;
+    problem.num_multiprocessors = 1000;
+    const std::vector<float> one_each = problem.run(how);
+    expect_near(one_each, problem.wanted(how), tolerance(), tolerance());
+    problem.num_multiprocessors = 1;
+    EXPECT_EQ(problem.run(how), one_each);
+    EXPECT_EQ(problem.run(how, /*shared_out=*/false), one_each);
+  }
+}
+
 /// Of compute capability 8.6, 8.9 and 12.0.
 constexpr size_t kLittleSharedBytes = 99 * 1024;
 

@@ -44,9 +44,8 @@ MOST = [
 
 # Kernels that may use local memory: most instructions that load or store it, and why that is no loss.
 LOCAL_MEMORY = [
-    (rf"attention_kernel<{HALF}, 256, ", 32, "no model that is loaded has heads of 256; beside 130 HMMA of a tile it is little"),
-    (r"generic_attention_kernel<", 12, "kept across the calls of a slow division; not a kernel for speed"),
-    (r"sample_kernel", 16, "a few values wait for the end of a pass over the logits, in no inner loop"),
+    (rf"attention_kernel<{HALF}, 256, ", 12, "no model that is loaded has heads of 256; beside 130 HMMA of a tile it is little"),
+    (r"generic_attention_kernel<", 4, "kept across the calls of a slow division; not a kernel for speed"),
     (r"rope_and_store_kv_kernel<", 5, "angles beyond 105,615 radians: the first pair of elements of tokens beyond that position"),
 ]
 
