@@ -222,7 +222,10 @@ class AttentionTest : public BackendTest {
         // Rotated keys may fall on the other side of a bf16 rounding border than the reference's: half a unit
         // of 2^-8 in single elements of k.
         const bool narrow_keys = !on_cuda() && shape.kv_dtype == DType::bf16;
-        tolerances.push_back(magnitude * (narrow_keys ? 4e-3 : tolerance().attention) + 1e-7);
+        // Elements of normalized heads may be as large as 10. One that is rounded to the other side moves a
+        // score by several units of the usual ones, and all that the softmax makes of it.
+        const double sharper = norms.q.empty() ? 1 : 8;
+        tolerances.push_back(sharper * magnitude * (narrow_keys ? 4e-3 : tolerance().attention) + 1e-7);
       }
     }
     expect_close(step(chunks, norms), want, tolerances, what);
