@@ -98,36 +98,47 @@ class FailoverE2eTest : public ServiceFixture, public ::testing::WithParamInterf
     return victim;
   }
 
+  /// Kills a rank when so many tokens were read, and expects the stream of an unbroken run. Whether it was
+  /// resumed.
+  bool kill_after(int num_samples, int num_tokens) {
+    start_replica();
+    // New to every cache, and long enough that the replica is found before the first token.
+    v1::GenerateRequest request =
+        sampled_request(std::to_string(++num_kills_) + "." + std::to_string(num_tokens) + long_prompt(4000));
+    request.mutable_output()->set_n(num_samples);
+    const int64_t resumed = cluster().requests_resumed();
+    Stream stream(*stub_, request);
+    const pid_t victim = find_victim();
+    EXPECT_TRUE(stream.read_tokens(num_tokens));
+    kill_now(victim);
+    const grpc::Status status = stream.finish();
+    EXPECT_TRUE(status.ok()) << status.error_message() << " after " << num_tokens;
+    EXPECT_EQ(comparable(stream.result()), run_unbroken(request)) << "killed after " << num_tokens;
+    await_dead_job();
+    wait_for_cluster("the dead replica is gone",
+                     [](const v1::GetClusterResponse& now) { return now.replicas_size() == 1; });
+    const int64_t more = cluster().requests_resumed() - resumed;
+    EXPECT_LE(more, 1);
+    return more == 1;
+  }
+
   std::unique_ptr<v1::Inference::Stub> stub_;
   std::map<std::string, pid_t> sessions_;  // by replica id
+  int num_kills_ = 0;
 };
 
 TEST_P(FailoverE2eTest, KilledBetweenTokensItsStreamIsUnbroken) {
   start_service();
-  // Half a second's work is left where half of the stream was: tests share the machine.
-  struct Cut {
-    int num_samples, num_tokens, max_tokens;
-  };
-  for (const Cut cut : {Cut{1, 1, kTokens}, Cut{1, 2, kTokens}, Cut{1, kTokens / 2, 5 * kTokens / 2},
-                        Cut{3, kTokens, kTokens}, Cut{1, kTokens - 1, kTokens}}) {
-    start_replica();
-    // New to every cache, and long enough that the replica is found before the first token.
-    v1::GenerateRequest request = sampled_request(std::to_string(cut.num_tokens) + long_prompt(4000));
-    request.mutable_output()->set_n(cut.num_samples);
-    request.mutable_stopping()->set_max_tokens(cut.max_tokens);
-    const int64_t resumed = cluster().requests_resumed();
-    Stream stream(*stub_, request);
-    const pid_t victim = find_victim();
-    ASSERT_TRUE(stream.read_tokens(cut.num_tokens));
-    kill_now(victim);
-    const grpc::Status status = stream.finish();
-    EXPECT_TRUE(status.ok()) << status.error_message() << " after " << cut.num_tokens;
-    EXPECT_EQ(comparable(stream.result()), run_unbroken(request)) << "killed after " << cut.num_tokens;
-    await_dead_job();
-    wait_for_cluster("the dead replica is gone",
-                     [](const v1::GetClusterResponse& now) { return now.replicas_size() == 1; });
-    if (cut.num_tokens < cut.num_samples * cut.max_tokens - 1) {
-      EXPECT_EQ(cluster().requests_resumed(), resumed + 1) << "it ended before the rank did";
+  for (const auto& [num_samples, num_tokens] :
+       {std::pair{1, 1}, {1, 2}, {1, kTokens / 2}, {3, kTokens}, {1, kTokens - 1}}) {
+    // On a busy machine a stream may be over before who reads it comes to kill: then once more.
+    bool resumed = false;
+    for (int attempt = 0; attempt < 5 && !resumed; ++attempt) {
+      resumed = kill_after(num_samples, num_tokens);
+      if (HasFailure() || num_tokens == kTokens - 1) break;
+    }
+    if (num_tokens != kTokens - 1) {
+      EXPECT_TRUE(resumed) << "after " << num_tokens << " of " << num_samples;
     }
   }
   EXPECT_EQ(cluster().requests_failed(), 0);
