@@ -53,8 +53,8 @@ class ProcessGroup {
   /// Whether Backend::capture() may record its collectives: they neither wait nor need the host.
   virtual bool can_be_captured() const { return false; }
 
-  /// tensor = sum over the ranks, the same bits on each. Over MPI summed in one fixed order whatever its size,
-  /// in f32 and rounded once; NCCL chooses order and rounding by the size. Contiguous; f32, bf16 or f16.
+  /// tensor = sum over the ranks, the same bits on each. Over MPI in one fixed order whatever the size, in
+  /// f32 and rounded once; NCCL chooses order and rounding by the size. Contiguous; f32, bf16 or f16.
   virtual void all_reduce_sum(const Tensor& tensor) = 0;
   /// Columns of all ranks side by side, on rank 0 only. part: [rows, cols]; whole: [rows, size * cols]
   /// (ignored on the other ranks). f32.
